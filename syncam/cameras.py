@@ -54,7 +54,10 @@ def relative_to_first(c2w: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """A pinhole: focal lengths and principal point in pixels of a width x height picture."""
+    """A pinhole: focal lengths and principal point in pixels of a width x height picture.
+
+    Raises: ValueError naming the field if a value cannot be a camera's.
+    """
 
     fx: float
     fy: float
@@ -63,9 +66,22 @@ class Intrinsics:
     width: int
     height: int
 
+    def __post_init__(self):
+        for name in ("fx", "fy", "cx", "cy", "width", "height"):
+            value, lowest = getattr(self, name), -1e6 if name in ("cx", "cy") else 1e-3
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+                raise ValueError(f"{name} must be a number, got {value!r:.40}")
+            if not lowest <= value <= 1e6:
+                raise ValueError(f"{name} must be within {lowest:g}..1e+06 pixels, got {value}")
+            if name in ("width", "height") and value != int(value):
+                raise ValueError(f"{name} must be a whole number of pixels, got {value}")
+            object.__setattr__(self, name, int(value) if name in ("width", "height") else float(value))
+
     @classmethod
     def from_hfov(cls, hfov_deg: float, width: int, height: int) -> Intrinsics:
         """Square pixels, principal point in the middle; ``hfov_deg`` is the full horizontal field of view."""
+        if not 1 <= hfov_deg <= 170:  # also refuses NaN
+            raise ValueError(f"a horizontal field of view is 1 to 170 degrees, got {hfov_deg}")
         focal = 0.5 * width / math.tan(math.radians(hfov_deg) / 2)
         return cls(focal, focal, width / 2, height / 2, width, height)
 
@@ -77,6 +93,12 @@ class Intrinsics:
     @property
     def hfov_deg(self) -> float:
         return math.degrees(2 * math.atan(0.5 * self.width / self.fx))
+
+    def resized(self, width: int, height: int) -> Intrinsics:
+        """The same lens behind a width x height picture: scaled until it covers that, then cropped around the middle."""
+        scale = max(width / self.width, height / self.height)
+        cx, cy = (self.cx - self.width / 2) * scale + width / 2, (self.cy - self.height / 2) * scale + height / 2
+        return Intrinsics(self.fx * scale, self.fy * scale, cx, cy, width, height)
 
     def project(self, points: np.ndarray, c2w: np.ndarray) -> np.ndarray:
         """World points (..., 3) -> pixels (..., 2) of the camera(s) ``c2w`` (..., 4, 4); NaN behind the camera."""
@@ -91,6 +113,11 @@ class Camera:
 
     label: str = ""
     intrinsics: Intrinsics | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether its pose changes over time."""
+        return False
 
     def c2w(self, times: np.ndarray) -> np.ndarray:
         """Poses at ``times`` (t,), from 0 (first frame) to 1 (last frame).  Returns (t, 4, 4) float64."""
@@ -157,6 +184,10 @@ class MovingCamera(Camera):
         if self.easing not in EASINGS:
             raise ValueError(f"easing must be one of {', '.join(EASINGS)}, got {self.easing!r:.40}")
 
+    @property
+    def moves(self) -> bool:
+        return len({camera.place() for camera in self.keyframes}) > 1
+
     def c2w(self, times: np.ndarray) -> np.ndarray:
         places = np.array([camera.place() for camera in self.keyframes])
         position = np.clip(np.asarray(times, np.float64), 0, 1) * (len(places) - 1)
@@ -185,6 +216,8 @@ class FreeCamera(Camera):
             raise ValueError(f"a camera matrix must be 4x4, got shape {np.shape(self.poses)}")
         if not np.isfinite(poses).all():
             raise ValueError("a camera matrix must be finite, got NaN or infinity")
+        if not np.allclose(poses[:, 3], [0, 0, 0, 1], atol=1e-6):
+            raise ValueError(f"the last row of a camera matrix must be 0 0 0 1, got {poses[0, 3]}")
         rotation = poses[:, :3, :3]
         if not np.allclose(rotation @ rotation.swapaxes(1, 2), np.eye(3), atol=1e-4) or (
             np.linalg.det(rotation) < 0
@@ -202,6 +235,10 @@ class FreeCamera(Camera):
 
     def __hash__(self):
         return hash((self.label, self.intrinsics, self.poses.tobytes()))
+
+    @property
+    def moves(self) -> bool:
+        return bool((self.poses != self.poses[0]).any())
 
     def c2w(self, times: np.ndarray) -> np.ndarray:
         nearest = np.rint(np.clip(np.asarray(times, np.float64), 0, 1) * (len(self.poses) - 1)).astype(int)
@@ -267,9 +304,9 @@ class Rig:
         return np.stack([camera.c2w(np.asarray(times, np.float64)) for camera in self.cameras])
 
     def intrinsics(self, hfov_deg: float, width: int, height: int) -> list[Intrinsics]:
-        """Each view's intrinsics: its file's where it has any, else a centred pinhole of ``hfov_deg``."""
+        """Each view's intrinsics for width x height pictures: its file's lens if it has one, else ``hfov_deg``."""
         default = Intrinsics.from_hfov(hfov_deg, width, height)
-        return [camera.intrinsics or default for camera in self.cameras]
+        return [c.intrinsics.resized(width, height) if c.intrinsics else default for c in self.cameras]
 
     def with_labels(self, labels: Sequence[str]) -> Rig:
         return replace(self, cameras=tuple(replace(c, label=str(n)) for c, n in zip(self.cameras, labels, strict=True)))
