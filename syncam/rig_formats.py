@@ -160,7 +160,7 @@ def parse_cameras(data: bytes) -> CameraFile:
         raise ValueError("this file is binary, not a camera file")
     if not text.lstrip().startswith(("{", "[")):
         return _colmap_images_from_text(text, {})
-    return _cameras_from_json(_strict_json(text))
+    return _cameras_from_json(strict_json(text))
 
 
 def _read_bytes(path: Path, limit: int) -> bytes:
@@ -177,7 +177,7 @@ def _read_bytes(path: Path, limit: int) -> bytes:
         raise ValueError(f"{path.name!r:.80} can't be read: {error.strerror}") from None
 
 
-def _strict_json(text: str) -> Any:
+def strict_json(text: str) -> Any:
     """JSON without its loose ends: no NaN or Infinity, no number beyond a double, no key given twice."""
 
     def number(literal: str) -> float:

@@ -1,0 +1,353 @@
+"""What a run gives: one video per camera, and how it is written down, read back and shown at a frozen moment.
+
+A saved result is a folder: ``view_01.mp4 ...``, ``mosaic.mp4`` (all views in one, every frame a key frame, so that a
+player can jump), ``recipe.json``, ``transforms.json`` (nerfstudio), ``camera_extrinsics.json`` (SynCamVideo v2), and
+``frames.npy`` if asked for. The recipe is also inside each mp4, as its comment.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+import subprocess
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from PIL import Image
+
+from syncam.cameras import Camera, Intrinsics, Rig
+from syncam.rig_formats import export_cameras, from_document, strict_json, to_document
+
+RECIPE_FORMAT, RECIPE_VERSION = "syncam-recipe", 1
+MAX_RECIPE_BYTES = 4 << 20
+FRAME_PATH = "frames/view_{view:02d}/{frame:04d}.png"
+
+
+@dataclass(frozen=True, eq=False)
+class MultiViewVideo:
+    """The same moments seen by every camera of a rig.
+
+    ``frames``: (v t h w 3) uint8. ``hfov_deg``: the horizontal field of view that the frames were made with.
+    ``recipe``: JSON-able facts about how (prompt, seed, model, steps, timings); may be empty.
+    Raises: ValueError if these don't fit together.
+    """
+
+    frames: np.ndarray
+    rig: Rig
+    fps: float
+    hfov_deg: float
+    recipe: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        shape = np.shape(self.frames)
+        if getattr(self.frames, "dtype", None) != np.uint8 or len(shape) != 5 or shape[-1] != 3 or 0 in shape:
+            raise ValueError(f"frames must be uint8 of shape (view, frame, height, width, 3), got {shape}")
+        if shape[0] != len(self.rig):
+            raise ValueError(f"{shape[0]} views were given with a rig of {len(self.rig)} cameras")
+        for name, value, highest in (("fps", self.fps, 240), ("hfov_deg", self.hfov_deg, 170)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= highest:
+                raise ValueError(f"{name} must be a number from 1 to {highest}, got {value!r:.40}")
+        try:
+            json.dumps(self.recipe, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"a recipe holds what JSON can hold: {error}") from None
+
+    @property
+    def num_frames(self) -> int:
+        return self.frames.shape[1]
+
+    def lens(self) -> Intrinsics:
+        """The intrinsics of every view: what these frames were made with, not the lens that a rig's file may tell."""
+        return Intrinsics.from_hfov(self.hfov_deg, self.frames.shape[3], self.frames.shape[2])
+
+    def cameras(self) -> list[Camera]:
+        """The rig's cameras with the intrinsics of these frames: what camera files should say."""
+        return [replace(camera, intrinsics=self.lens()) for camera in self.rig.cameras]
+
+    def c2w(self) -> np.ndarray:
+        """Poses of every frame, (v t 4 4) float64."""
+        return self.rig.c2w(np.linspace(0, 1, self.num_frames))
+
+    def mosaic(self) -> np.ndarray:
+        """All views tiled, (t, rows h, columns w, 3); see :func:`mosaic_grid`. Places without a view are black."""
+        v, t, h, w, _ = self.frames.shape
+        rows, columns = mosaic_grid(v)
+        tiled = np.zeros((t, rows * h, columns * w, 3), np.uint8)
+        for view, frames in enumerate(self.frames):
+            row, column = divmod(view, columns)
+            tiled[:, row * h : (row + 1) * h, column * w : (column + 1) * w] = frames
+        return tiled
+
+    def bullet_time(self, frame_index: int) -> np.ndarray:
+        """One moment from camera 1 to the last and back, (n h w 3): it loops without showing an end twice."""
+        if not -self.num_frames <= frame_index < self.num_frames:
+            raise ValueError(f"frame_index must be 0 to {self.num_frames - 1}, got {frame_index}")
+        moment = self.frames[:, frame_index]
+        return np.concatenate([moment, moment[-2:0:-1]])
+
+    def full_recipe(self) -> dict:
+        """``recipe`` with what the video itself knows: rig, fps, field of view and size. What is saved."""
+        v, t, h, w, _ = self.frames.shape
+        size = {"num_views": v, "num_frames": t, "height": h, "width": w}
+        known = {"fps": self.fps, "hfov_deg": self.hfov_deg, **size, "rig": to_document(self.rig)}
+        recipe = {"format": RECIPE_FORMAT, "version": RECIPE_VERSION, **self.recipe, **known}
+        return json.loads(json.dumps(recipe))  # tuples become the lists that they will be when it is read
+
+    def save(self, folder: Path | str, save_frames: bool = False) -> list[Path]:
+        """Writes the result into ``folder`` (see the top of this file) and returns its files.
+
+        Files appear only when all of them are complete: they are written beside and then moved. Where no ffmpeg is
+        found, animated WebP takes the place of mp4, with a warning.
+        Raises: ValueError if the frames can't be an mp4; OSError if writing fails; nothing is left behind.
+        """
+        folder = Path(folder)
+        _check_even(self.frames)
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe = self.full_recipe()
+        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as temporary:
+            unfinished = Path(temporary)
+            for view, frames in enumerate(self.frames, 1):
+                _write_clip(unfinished / f"view_{view:02d}.mp4", frames, self.fps, recipe)
+            _write_clip(unfinished / "mosaic.mp4", self.mosaic(), self.fps, recipe, all_intra=True)
+            suffix = next(unfinished.glob("view_01.*")).suffix
+            (unfinished / "recipe.json").write_text(json.dumps(recipe, indent=1), encoding="ascii")
+            for to in ("nerfstudio", "syncamvideo-v2"):
+                files = export_cameras(
+                    self.cameras(),
+                    to,
+                    num_frames=self.num_frames,
+                    fps=self.fps,
+                    image_path=f"view_{{view:02d}}{suffix}",
+                )
+                for name, data in files.items():
+                    (unfinished / name).write_bytes(data)
+            if save_frames:
+                np.save(unfinished / "frames.npy", self.frames)
+            names = sorted(path.name for path in unfinished.iterdir())
+            for name in names:
+                os.replace(unfinished / name, folder / name)
+        return [folder / name for name in names]
+
+    @classmethod
+    def load(cls, folder: Path | str) -> MultiViewVideo:
+        """A saved result: its exact frames if ``frames.npy`` is there, else those of its mp4s.
+
+        Raises: ValueError if the folder doesn't hold a complete result.
+        """
+        folder = Path(folder)
+        recipe = read_recipe(folder / "recipe.json")
+        rig = from_document(recipe.get("rig") or {}).choose()
+        if (folder / "frames.npy").exists():
+            frames = np.load(folder / "frames.npy", allow_pickle=False)
+        else:
+            frames = np.stack([read_mp4(folder / f"view_{view:02d}.mp4") for view in range(1, len(rig) + 1)])
+        return cls(frames, rig, recipe.get("fps", 0), recipe.get("hfov_deg", 0), recipe)
+
+
+def mosaic_grid(num_views: int) -> tuple[int, int]:
+    """(rows, columns) of the mosaic: as square as it can be with few empty places. View i is at divmod(i, columns)."""
+    rows = math.isqrt(num_views)
+    return rows, math.ceil(num_views / rows)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# mp4
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _check_even(frames: np.ndarray) -> None:
+    height, width = frames.shape[-3:-1]
+    for name, value in (("width", width), ("height", height)):
+        if value % 2:
+            raise ValueError(f"mp4 needs an even {name}, got {value}; the nearest are {value - 1} and {value + 1}")
+
+
+def write_mp4(path: Path, frames: np.ndarray, fps: float, recipe: dict, all_intra: bool = False) -> None:
+    """One H.264 video that every browser plays, with the recipe as its comment.
+
+    Args: ``frames`` (t h w 3) uint8 of even size; ``all_intra`` makes every frame a key frame, to jump to any exactly.
+    Raises: FileNotFoundError if there is no ffmpeg; OSError if it fails or hangs. No partial file stays.
+    """
+    try:
+        ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise FileNotFoundError("ffmpeg was not found: pip install imageio-ffmpeg") from error
+    height, width = frames.shape[1:3]
+    # The comment goes through a file: as an argument it would be limited in length.
+    metadata = path.with_suffix(".ffmetadata")
+    command = [
+        *(ffmpeg, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"),
+        *("-s", f"{width}x{height}", "-framerate", str(fps), "-i", "-", "-i", metadata, "-map_metadata", "1"),
+        # Said explicitly, or players guess the colours' matrix from the size and show small videos differently.
+        *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"),
+        *("-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
+        *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "18", "-movflags", "+faststart"),
+        *(("-g", "1") if all_intra else ()),
+        path,
+    ]
+    seconds = 60 + frames.size / 1e6  # a slow core encodes several times faster than this
+    comment = json.dumps(recipe)  # ASCII: whatever a prompt holds is escaped
+    complete = False
+    try:
+        escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment)
+        metadata.write_text(f";FFMETADATA1\ncomment={escaped}\n", encoding="ascii")
+        raw = memoryview(np.ascontiguousarray(frames).reshape(-1))
+        result = subprocess.run(command, input=raw, capture_output=True, timeout=seconds, check=False)
+        if result.returncode:
+            lines = result.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise OSError(f"ffmpeg could not write {path.name}: {lines[-1] if lines else result.returncode}")
+        with path.open("rb") as file:
+            complete = _mp4_comment(file) == comment.encode()
+        if not complete:  # a full disk can end in a short file and no error
+            raise OSError(f"ffmpeg wrote an incomplete {path.name}")
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"ffmpeg did not finish {path.name} in {seconds:.0f} s") from None
+    finally:
+        metadata.unlink(missing_ok=True)
+        if not complete:
+            path.unlink(missing_ok=True)
+
+
+def _write_clip(path: Path, frames: np.ndarray, fps: float, recipe: dict, all_intra: bool = False) -> None:
+    try:
+        write_mp4(path, frames, fps, recipe, all_intra)
+    except FileNotFoundError as error:
+        if not path.parent.is_dir():
+            raise
+        warnings.warn(f"{error}; writing {path.stem}.webp instead of {path.name}", stacklevel=3)
+        path.with_suffix(".webp").write_bytes(animation(frames, fps, "webp"))
+
+
+def read_mp4(path: Path) -> np.ndarray:
+    """The frames of an mp4, (t h w 3) uint8.  Raises: ValueError naming the file if it can't be read."""
+    reader = None
+    try:
+        reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24")
+        width, height = next(reader)["size"]
+        return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
+    except (OSError, RuntimeError, ValueError, StopIteration, KeyError) as error:
+        raise ValueError(f"{path.name} can't be read as a video: {str(error).strip().splitlines()[-1:]}") from None
+    finally:
+        if reader is not None:
+            reader.close()
+
+
+def read_recipe(path: Path | str) -> dict:
+    """The recipe in a ``recipe.json`` or in the comment of an mp4 that this program wrote.
+
+    Reads the file's boxes itself: no other program is run on a file that somebody dropped on the page.
+    Raises: ValueError if there is none.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            file.seek(0)
+            text = _mp4_comment(file) if start[4:] == b"ftyp" else file.read(MAX_RECIPE_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"{path.name!r:.80} can't be read: {error.strerror}") from None
+    try:
+        recipe = strict_json(text.decode("utf-8-sig")) if len(text) <= MAX_RECIPE_BYTES else None
+    except ValueError:
+        recipe = None
+    if not isinstance(recipe, dict) or recipe.get("format") != RECIPE_FORMAT:
+        raise ValueError(f"{path.name!r:.80} holds no recipe: it was not made here, or was converted since")
+    if recipe.get("version") != RECIPE_VERSION:
+        raise ValueError(f"this program reads recipes of version {RECIPE_VERSION}, not {recipe.get('version')!r:.40}")
+    return recipe
+
+
+def _mp4_comment(file: io.BufferedReader) -> bytes:
+    """The bytes of moov/udta/meta/ilst/(c)cmt/data in an mp4, empty if it has none."""
+    start, end = 0, file.seek(0, os.SEEK_END)
+    for wanted in (b"moov", b"udta", b"meta", b"ilst", b"\xa9cmt", b"data"):
+        for kind, box_start, box_end in _mp4_boxes(file, start, end):
+            if kind == wanted:
+                start, end = box_start + (4 if kind == b"meta" else 0), box_end
+                break
+        else:
+            return b""
+    file.seek(start + 8)  # after the data's type and locale
+    return file.read(min(end - start - 8, MAX_RECIPE_BYTES + 1))
+
+
+def _mp4_boxes(file: io.BufferedReader, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, start, end) of the contents of each box between two places in the file."""
+    while start + 8 <= end:
+        file.seek(start)
+        header = file.read(16)
+        size, head = int.from_bytes(header[:4]), 8
+        if size == 1:
+            size, head = int.from_bytes(header[8:16]), 16
+        size = size or end - start
+        if size < head or start + size > end:
+            return
+        yield header[4:8], start + head, start + size
+        start += size
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Animations and the zip
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def animation(frames: np.ndarray, fps: float, kind: str = "gif") -> bytes:
+    """Frames (t h w 3) as an endless GIF or WebP."""
+    if kind not in ("gif", "webp"):
+        raise ValueError(f"an animation is a gif or a webp, not {kind!r}")
+    pictures = [Image.fromarray(frame) for frame in frames]
+    if kind == "gif":  # one palette for all: palettes that change with the frame make still backgrounds flicker
+        palette = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 8)])).quantize(256)
+        pictures = [picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for picture in pictures]
+    buffer = io.BytesIO()
+    options = {"quality": 90} if kind == "webp" else {}
+    pictures[0].save(
+        buffer, kind, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, **options
+    )
+    return buffer.getvalue()
+
+
+def zip_result(folder: Path | str) -> Path:
+    """Puts a saved result into one zip in its folder, ready for 3D and 4D reconstruction.
+
+    In it: the videos and the recipe; every frame as PNG; cameras as nerfstudio ``transforms.json`` and COLMAP
+    ``sparse/0`` for the first moment, D-NeRF ``transforms_train.json`` and ``transforms_test.json`` for all of time
+    (what 4D Gaussian splatting reads), and SynCamVideo v2.
+    """
+    folder = Path(folder)
+    video = MultiViewVideo.load(folder)
+    cameras, options = video.cameras(), {"num_frames": video.num_frames, "fps": video.fps}
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".mp4", ".webp")}
+    files["recipe.json"] = (folder / "recipe.json").read_bytes()
+    files |= export_cameras(cameras, "syncamvideo-v2", **options)
+    files |= export_cameras(cameras, "blender", **options)
+    files |= export_cameras(cameras, "dnerf", **options, image_path=FRAME_PATH)
+    files["transforms_test.json"] = files["transforms_train.json"]
+    first_moment = {"num_frames": 1, "fps": video.fps, "image_path": FRAME_PATH}
+    files |= export_cameras(cameras, "nerfstudio", **first_moment)
+    colmap = export_cameras(cameras, "colmap", **first_moment)
+    files |= {f"sparse/0/{name}": data for name, data in colmap.items()}
+    target = folder / "result.zip"
+    with tempfile.TemporaryDirectory(prefix=".zipping-", dir=folder) as temporary:
+        unfinished = Path(temporary) / target.name
+        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+            for view, frames in enumerate(video.frames, 1):
+                for number, frame in enumerate(frames, 1):
+                    png = io.BytesIO()
+                    Image.fromarray(frame).save(png, "png")
+                    # Stored: a PNG is compressed already.
+                    name = FRAME_PATH.format(view=view, frame=number)
+                    archive.writestr(name, png.getvalue(), zipfile.ZIP_STORED)
+        os.replace(unfinished, target)
+    return target
