@@ -95,7 +95,7 @@ class Intrinsics:
         return math.degrees(2 * math.atan(0.5 * self.width / self.fx))
 
     def resized(self, width: int, height: int) -> Intrinsics:
-        """The same lens behind a width x height picture: scaled until it covers that, then cropped around the middle."""
+        """The same lens behind a width x height picture: scaled until it covers that, cropped around the middle."""
         scale = max(width / self.width, height / self.height)
         cx, cy = (self.cx - self.width / 2) * scale + width / 2, (self.cy - self.height / 2) * scale + height / 2
         return Intrinsics(self.fx * scale, self.fy * scale, cx, cy, width, height)
@@ -219,9 +219,10 @@ class FreeCamera(Camera):
         if not np.allclose(poses[:, 3], [0, 0, 0, 1], atol=1e-6):
             raise ValueError(f"the last row of a camera matrix must be 0 0 0 1, got {poses[0, 3]}")
         rotation = poses[:, :3, :3]
-        if not np.allclose(rotation @ rotation.swapaxes(1, 2), np.eye(3), atol=1e-4) or (
-            np.linalg.det(rotation) < 0
-        ).any():
+        if (
+            not np.allclose(rotation @ rotation.swapaxes(1, 2), np.eye(3), atol=1e-4)
+            or (np.linalg.det(rotation) < 0).any()
+        ):
             raise ValueError("a camera matrix must hold a rotation (orthonormal, determinant +1)")
         poses.setflags(write=False)
         object.__setattr__(self, "poses", poses)

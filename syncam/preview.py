@@ -123,9 +123,8 @@ def _subject(size: float) -> go.Scatter3d:
     axes = [np.outer([-size, size], axis) for axis in np.eye(3)]
     tip = 4 * size
     arrow = np.array([[0, 0, 0], [tip, 0, 0], [tip - size, size / 2, 0], [tip, 0, 0], [tip - size, -size / 2, 0]])
-    points = _lines(*axes, arrow)
-    text = [""] * len(points)
-    text[len(points) - len(arrow) + 1] = "front"
+    points = _lines(*axes, arrow, [[tip + size, 0, 0]])
+    text = [""] * (len(points) - 1) + ["front"]
     return _trace(points, SUBJECT_COLOUR, text, width=4)
 
 

@@ -25,11 +25,10 @@ import numpy as np
 from PIL import Image
 
 from syncam.cameras import Camera, Intrinsics, Rig
-from syncam.rig_formats import export_cameras, from_document, strict_json, to_document
+from syncam.rig_formats import FRAME_PATH, export_cameras, from_document, strict_json, to_document
 
 RECIPE_FORMAT, RECIPE_VERSION = "syncam-recipe", 1
 MAX_RECIPE_BYTES = 4 << 20
-FRAME_PATH = "frames/view_{view:02d}/{frame:04d}.png"
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,12 +329,10 @@ def zip_result(folder: Path | str) -> Path:
     files["recipe.json"] = (folder / "recipe.json").read_bytes()
     files |= export_cameras(cameras, "syncamvideo-v2", **options)
     files |= export_cameras(cameras, "blender", **options)
-    files |= export_cameras(cameras, "dnerf", **options, image_path=FRAME_PATH)
+    files |= export_cameras(cameras, "dnerf", **options)
     files["transforms_test.json"] = files["transforms_train.json"]
-    first_moment = {"num_frames": 1, "fps": video.fps, "image_path": FRAME_PATH}
-    files |= export_cameras(cameras, "nerfstudio", **first_moment)
-    colmap = export_cameras(cameras, "colmap", **first_moment)
-    files |= {f"sparse/0/{name}": data for name, data in colmap.items()}
+    files |= export_cameras(cameras, "nerfstudio", fps=video.fps, image_path=FRAME_PATH)
+    files |= {f"sparse/0/{name}": data for name, data in export_cameras(cameras, "colmap").items()}
     target = folder / "result.zip"
     with tempfile.TemporaryDirectory(prefix=".zipping-", dir=folder) as temporary:
         unfinished = Path(temporary) / target.name
