@@ -1,0 +1,244 @@
+"""Multi-view Wan2.1: diffusers' transformer with view attention in every block, as released in April 2025.
+
+The views meet after a block's self-attention and before its cross-attention. Their attention has Wan's rotary
+embedding with the view's number on the time axis, sees no text, and starts as a copy of the block's self-attention.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  a saved pipeline is reloaded through this name
+from diffusers.models.normalization import FP32LayerNorm
+from diffusers.models.transformers.transformer_wan import (
+    WanAttention,
+    WanAttnProcessor,
+    WanRotaryPosEmbed,
+    WanTransformer3DModel,
+    WanTransformerBlock,
+)
+from einops import rearrange, repeat
+from torch import nn
+
+from syncam.multiview import POSE_DIM, add_camera, start_untrained, views_meet, views_part
+
+NUM_TRAIN_TIMESTEPS = 1000  # a timestep is the noise level sigma times this
+
+
+class MultiViewWanRope(WanRotaryPosEmbed):
+    """Wan's rotary table, and beside it the table of view attention and the cameras.
+
+    The stock model hands what this returns to every block untouched, which is how cameras reach them: checkpointing,
+    offload and compilation then see ordinary tensors.
+    """
+
+    cameras: torch.Tensor | None = None  # (b, v, f, 12); set for the length of one forward
+    view_ids: torch.Tensor | None = None
+
+    def forward(self, hidden_states: torch.Tensor):
+        base = super().forward(hidden_states)
+        if self.cameras is None:
+            return base
+        _, _, _, height, width = hidden_states.shape
+        rows, columns = height // self.patch_size[1], width // self.patch_size[2]
+        tables = [self._view_table(table, rows, columns) for table in (self.freqs_cos, self.freqs_sin)]
+        return *base, *tables, self.cameras.to(hidden_states.dtype)
+
+    def _view_table(self, table: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+        """The ordinary table with the view's number where the frame's would be: (1, v rows columns, 1, head_dim)."""
+        views, vertical, horizontal = table.split([self.t_dim, self.h_dim, self.w_dim], dim=1)
+        num_views = self.cameras.shape[1]
+        ids = torch.arange(num_views, device=table.device) if self.view_ids is None else self.view_ids
+        parts = [
+            repeat(views[ids], "v d -> v h w d", h=rows, w=columns),
+            repeat(vertical[:rows], "h d -> v h w d", v=num_views, w=columns),
+            repeat(horizontal[:columns], "w d -> v h w d", v=num_views, h=rows),
+        ]
+        return rearrange(torch.cat(parts, dim=-1), "v h w d -> 1 (v h w) 1 d")
+
+
+class MultiViewWanBlock(WanTransformerBlock):
+    """A Wan block in which the views meet between self-attention and cross-attention."""
+
+    def __init__(self, dim: int, ffn_dim: int, num_heads: int, qk_norm: str, cross_attn_norm: bool, eps: float):
+        super().__init__(dim, ffn_dim, num_heads, qk_norm, cross_attn_norm, eps)
+        self.norm_mvs = FP32LayerNorm(dim, eps, elementwise_affine=False)
+        self.cam_encoder = nn.Linear(POSE_DIM, dim)
+        self.mvs_attn = WanAttention(
+            dim=dim, heads=num_heads, dim_head=dim // num_heads, eps=eps, processor=WanAttnProcessor()
+        )
+        self.projector = nn.Linear(dim, dim)
+        self.scale_shift_table_mvs = nn.Parameter(torch.zeros(1, 3, dim))
+
+    @torch.no_grad()
+    def start_from_base(self) -> None:
+        """Initialise the new parts as published: attention and modulation from the block's own, ends at zero."""
+        self.mvs_attn.load_state_dict(self.attn1.state_dict())
+        self.scale_shift_table_mvs.copy_(self.scale_shift_table[:, :3])
+        start_untrained(self.cam_encoder, self.projector)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        temb: torch.Tensor,
+        rotary_emb: tuple[torch.Tensor, ...],
+    ) -> torch.Tensor:
+        if len(rotary_emb) == 2:  # no cameras: the stock block
+            return super().forward(hidden_states, encoder_hidden_states, temb, rotary_emb)
+        *base_rope, view_cos, view_sin, cameras = rotary_emb
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.scale_shift_table + temb.float()).chunk(6, dim=1)
+
+        normed = (self.norm1(hidden_states.float()) * (1 + scale) + shift).type_as(hidden_states)
+        hidden_states = (hidden_states.float() + self.attn1(normed, None, None, base_rope) * gate).type_as(
+            hidden_states
+        )
+
+        hidden_states = self.attend_across_views(hidden_states, temb, (view_cos, view_sin), cameras)
+
+        normed = self.norm2(hidden_states.float()).type_as(hidden_states)
+        hidden_states = hidden_states + self.attn2(normed, encoder_hidden_states, None, None)
+
+        normed = (self.norm3(hidden_states.float()) * (1 + ffn_scale) + ffn_shift).type_as(hidden_states)
+        return (hidden_states.float() + self.ffn(normed).float() * ffn_gate).type_as(hidden_states)
+
+    def attend_across_views(self, hidden_states, temb, view_rope, cameras) -> torch.Tensor:
+        """hidden_states (b v, f s, d) and cameras (b, v, f, 12) -> (b v, f s, d)."""
+        _, num_views, num_frames, _ = cameras.shape
+        shift, scale, gate = (self.scale_shift_table_mvs + temb[:, :3].float()).chunk(3, dim=1)
+        normed = (self.norm_mvs(hidden_states.float()) * (1 + scale) + shift).type_as(hidden_states)
+        normed = add_camera(normed, self.cam_encoder(rearrange(cameras, "b v f p -> (b v) f p")))
+        met = self.mvs_attn(views_meet(normed, num_views, num_frames), None, None, view_rope)
+        update = views_part(self.projector(met), num_views, num_frames)
+        return (hidden_states.float() + update * gate).type_as(hidden_states)
+
+
+class Float64Timesteps(nn.Module):
+    """The sinusoid of the released code, computed in float64: in float32 the large angles lose their last digits."""
+
+    def __init__(self, num_channels: int):
+        super().__init__()
+        self.num_channels = num_channels
+
+    def forward(self, timesteps: torch.Tensor) -> torch.Tensor:
+        half = self.num_channels // 2
+        frequency = 10000.0 ** (-torch.arange(half, dtype=torch.float64, device=timesteps.device) / half)
+        angle = timesteps.double()[:, None] * frequency
+        return torch.cat([angle.cos(), angle.sin()], dim=-1).float()
+
+
+class MultiViewWanTransformer(WanTransformer3DModel):
+    """Wan's video transformer for several synchronised views; without cameras it is the stock model.
+
+    Cameras come as ``attention_kwargs={"cameras": (b, v, f, 12)}`` with hidden_states (b v, c, f, h, w); see
+    :func:`syncam.multiview.camera_features`. ``view_ids`` (v,) may number the views otherwise than 0, 1, 2, ...
+
+    Beside the stock configuration:
+        prediction_type: "velocity", or "sample" if the network predicts clean latents (its output is then turned into
+            the velocity that schedulers expect).
+        float64_timesteps: compute the timestep's sinusoid as the released code does.
+    """
+
+    _no_split_modules = ["MultiViewWanBlock"]
+    _repeated_blocks = ["MultiViewWanBlock"]
+    _keep_in_fp32_modules = [*WanTransformer3DModel._keep_in_fp32_modules, "scale_shift_table_mvs", "norm_mvs"]
+    _skip_layerwise_casting_patterns = [*WanTransformer3DModel._skip_layerwise_casting_patterns, "cam_encoder"]
+
+    @register_to_config
+    def __init__(
+        self,
+        patch_size: tuple[int, ...] = (1, 2, 2),
+        num_attention_heads: int = 12,
+        attention_head_dim: int = 128,
+        in_channels: int = 16,
+        out_channels: int = 16,
+        text_dim: int = 4096,
+        freq_dim: int = 256,
+        ffn_dim: int = 8960,
+        num_layers: int = 30,
+        cross_attn_norm: bool = True,
+        qk_norm: str | None = "rms_norm_across_heads",
+        eps: float = 1e-6,
+        rope_max_seq_len: int = 1024,
+        prediction_type: str = "velocity",
+        float64_timesteps: bool = False,
+    ) -> None:
+        super().__init__(
+            patch_size=patch_size,
+            num_attention_heads=num_attention_heads,
+            attention_head_dim=attention_head_dim,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            text_dim=text_dim,
+            freq_dim=freq_dim,
+            ffn_dim=ffn_dim,
+            num_layers=num_layers,
+            cross_attn_norm=cross_attn_norm,
+            qk_norm=qk_norm,
+            eps=eps,
+            rope_max_seq_len=rope_max_seq_len,
+        )
+        if prediction_type not in ("velocity", "sample"):
+            raise ValueError(f"prediction_type must be velocity or sample, got {prediction_type!r}")
+        dim = num_attention_heads * attention_head_dim
+        self.rope = MultiViewWanRope(attention_head_dim, patch_size, rope_max_seq_len)
+        self.blocks = nn.ModuleList(
+            MultiViewWanBlock(dim, ffn_dim, num_attention_heads, qk_norm, cross_attn_norm, eps)
+            for _ in range(num_layers)
+        )
+        for block in self.blocks:
+            start_untrained(block.cam_encoder, block.projector)
+        if float64_timesteps:
+            self.condition_embedder.timesteps_proj = Float64Timesteps(freq_dim)
+
+    @classmethod
+    def from_base(cls, base: WanTransformer3DModel, **config: Any) -> MultiViewWanTransformer:
+        """The base model with untrained view attention: same output, bit for bit, whatever the cameras."""
+        model = cls.from_config({**base.config, **config})
+        _, unexpected = model.load_state_dict(base.state_dict(), strict=False)
+        if unexpected:
+            raise ValueError(f"the base model has parts that Wan2.1 text-to-video has not: {', '.join(unexpected[:5])}")
+        for block in model.blocks:
+            block.start_from_base()
+        return model.to(base.dtype)
+
+    @contextmanager
+    def _cameras(self, cameras: torch.Tensor | None = None, view_ids: torch.Tensor | None = None):
+        self.rope.cameras, self.rope.view_ids = cameras, view_ids
+        try:
+            yield
+        finally:
+            self.rope.cameras = self.rope.view_ids = None
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        return_dict: bool = True,
+        attention_kwargs: dict[str, Any] | None = None,
+    ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
+        with self._cameras(**(attention_kwargs or {})):
+            output = super().forward(hidden_states, timestep, encoder_hidden_states, return_dict=False)[0]
+        if self.config.prediction_type == "sample":
+            sigma = (timestep.float() / NUM_TRAIN_TIMESTEPS).clamp(min=1e-3).view(-1, 1, 1, 1, 1)
+            output = ((hidden_states.float() - output.float()) / sigma).type_as(hidden_states)
+        return Transformer2DModelOutput(sample=output) if return_dict else (output,)
+
+
+class FlowMatchScheduler(FlowMatchEulerDiscreteScheduler):
+    """Euler steps on the released code's noise levels: n + 1 even ones from 1 to 0, then shifted.
+
+    The stock class spaces n levels down to the last training timestep instead, which is off by up to 0.07 at 50 steps.
+    """
+
+    def set_timesteps(self, num_inference_steps: int | None = None, device=None, sigmas=None, **kwargs) -> None:
+        if sigmas is None and not kwargs:
+            sigmas = np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1]
+        super().set_timesteps(num_inference_steps, device=device, sigmas=sigmas, **kwargs)
