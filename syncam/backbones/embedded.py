@@ -1,0 +1,176 @@
+"""The parts that only the embedded model has: a closed-form video autoencoder and a word-level tokenizer.
+
+Its transformer is the multi-view Wan of :mod:`syncam.backbones.wan`, small; its text encoder a small UMT5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_utils import ModelMixin
+from einops import rearrange
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import nn
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from syncam.backbones.wan import MultiViewWanTransformer
+from syncam.shot import split_words
+
+MAX_WORDS = 24
+PATCH = 16
+FRAMES_PER_LATENT = 4
+Z_DIM = 128
+
+
+class PatchCodec(ModelMixin, ConfigMixin):
+    """A causal video autoencoder in closed form: the principal components of space-time patches.
+
+    The first frame is coded by itself (1 x p x p), then groups of four (4 x p x p): one strided convolution to encode,
+    one transposed convolution to decode, with the same orthonormal weights. The first frame counts as four equal
+    ones, so that all latent frames have one scale (``latents_std``) and one amount of noise fits them.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        z_dim: int = Z_DIM,
+        scale_factor_spatial: int = PATCH,
+        scale_factor_temporal: int = FRAMES_PER_LATENT,
+        latents_mean: list[float] | None = None,
+        latents_std: list[float] | None = None,
+    ):
+        super().__init__()
+        area = 3 * scale_factor_spatial**2
+        self.first_basis = nn.Parameter(torch.zeros(z_dim, area), requires_grad=False)
+        self.first_mean = nn.Parameter(torch.zeros(area), requires_grad=False)
+        self.basis = nn.Parameter(torch.zeros(z_dim, area * scale_factor_temporal), requires_grad=False)
+        self.mean = nn.Parameter(torch.zeros(area * scale_factor_temporal), requires_grad=False)
+
+    def _patches(self, frames: torch.Tensor) -> torch.Tensor:
+        p = self.config.scale_factor_spatial
+        return rearrange(frames, "b c t (h p) (w q) -> b h w (c t p q)", p=p, q=p)
+
+    def _unpatch(self, patches: torch.Tensor, num_frames: int) -> torch.Tensor:
+        p = self.config.scale_factor_spatial
+        return rearrange(patches, "b h w (c t p q) -> b c t (h p) (w q)", c=3, t=num_frames, p=p, q=p)
+
+    def encode(self, video: torch.Tensor, return_dict: bool = True):
+        """video (b, 3, 4k+1, h, w) in -1..1 -> latents (b, z, k+1, h/p, w/p), not yet divided by ``latents_std``."""
+        group = self.config.scale_factor_temporal
+        if (video.shape[2] - 1) % group:
+            raise ValueError(f"the codec needs {group}k + 1 frames, got {video.shape[2]}")
+        latents = [group**0.5 * (self._patches(video[:, :, :1]) - self.first_mean) @ self.first_basis.T]
+        for frames in video[:, :, 1:].split(group, dim=2):
+            latents.append((self._patches(frames) - self.mean) @ self.basis.T)
+        latents = rearrange(torch.stack(latents), "f b h w z -> b z f h w")
+        return AutoencoderTinyOutput(latents=latents) if return_dict else (latents,)
+
+    def decode(self, latents: torch.Tensor, return_dict: bool = True):
+        """latents (b, z, k+1, h, w) -> video (b, 3, 4k+1, h p, w p), about -1..1."""
+        group = self.config.scale_factor_temporal
+        first, *rest = rearrange(latents, "b z f h w -> f b h w z")
+        frames = [self._unpatch(first @ self.first_basis / group**0.5 + self.first_mean, 1)]
+        frames += [self._unpatch(latent @ self.basis + self.mean, group) for latent in rest]
+        video = torch.cat(frames, dim=2)
+        return DecoderOutput(sample=video) if return_dict else (video,)
+
+    @classmethod
+    @torch.no_grad()
+    def fit(cls, clips: Iterable[torch.Tensor], z_dim: int = Z_DIM) -> PatchCodec:
+        """Principal components of clips (b, 3, 4k+1, h, w) in -1..1, by eigenvalues of the patches' covariance."""
+        codec = cls(z_dim=z_dim)
+        group = codec.config.scale_factor_temporal
+        moments = {}
+        for clip in clips:
+            for name, frames in (("first", clip[:, :, :1]), *(("rest", f) for f in clip[:, :, 1:].split(group, dim=2))):
+                patches = codec._patches(frames).flatten(0, -2)
+                count, total, square = moments.get(name, (0, 0.0, 0.0))
+                moments[name] = (count + len(patches), total + patches.sum(0), square + patches.T @ patches)
+        for name, basis, mean in (("first", codec.first_basis, codec.first_mean), ("rest", codec.basis, codec.mean)):
+            count, total, square = moments[name]
+            mean.copy_(total / count)
+            covariance = (square / count - torch.outer(mean, mean)).double()
+            values, vectors = torch.linalg.eigh(covariance)
+            basis.copy_(vectors.T.flip(0)[:z_dim].contiguous())
+        scale = float((values.clamp(min=0).flip(0)[:z_dim].sum() / z_dim).sqrt())
+        codec.register_to_config(latents_mean=[0.0] * z_dim, latents_std=[scale] * z_dim)
+        return codec
+
+
+def build_tokenizer(captions: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer that knows exactly the words of ``captions``; others become ``<unk>``."""
+    words = sorted({word for caption in captions for word in split_words(caption)})
+    vocabulary = {token: number for number, token in enumerate(["<pad>", "</s>", "<unk>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[^\w]+"), "removed")
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=MAX_WORDS,
+    )
+
+
+def build_text_encoder(vocab_size: int, width: int = 64, layers: int = 2) -> UMT5EncoderModel:
+    return UMT5EncoderModel(
+        UMT5Config(
+            vocab_size=vocab_size,
+            d_model=width,
+            d_kv=16,
+            d_ff=2 * width,
+            num_layers=layers,
+            num_heads=width // 16,
+            relative_attention_num_buckets=16,
+            relative_attention_max_distance=32,
+            dropout_rate=0.0,
+            pad_token_id=0,
+            eos_token_id=1,
+            decoder_start_token_id=0,
+            tie_word_embeddings=False,
+        )
+    )
+
+
+def build_transformer(
+    z_dim: int = Z_DIM, width: int = 256, layers: int = 6, text_dim: int = 64
+) -> MultiViewWanTransformer:
+    """A small multi-view Wan. Two by two latents make a token: 4 x 4 tokens a latent frame at 128 pixels."""
+    return MultiViewWanTransformer(
+        patch_size=(1, 2, 2),
+        num_attention_heads=width // 32,
+        attention_head_dim=32,
+        in_channels=z_dim,
+        out_channels=z_dim,
+        text_dim=text_dim,
+        freq_dim=128,
+        ffn_dim=3 * width,
+        num_layers=layers,
+        rope_max_seq_len=128,
+        prediction_type="sample",
+    )
+
+
+def encode_words(
+    text_encoder: UMT5EncoderModel, tokens: torch.Tensor, length: int = MAX_WORDS
+) -> torch.Tensor:
+    """Token ids (b, n), padded with 0 -> embeddings (b, n, d) with zeros where padded, as WanPipeline makes them."""
+    mask = tokens.ne(0)
+    return text_encoder(tokens, mask).last_hidden_state * mask[..., None]
+
+
+def clip_to_float(frames) -> torch.Tensor:
+    """uint8 frames (v, t, h, w, 3) -> (v, 3, t, h, w) in -1..1."""
+    return rearrange(torch.as_tensor(frames), "v t h w c -> v c t h w").float() / 127.5 - 1
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Of two videos in -1..1, in decibel."""
+    return float(10 * torch.log10(4 / F.mse_loss(a, b)))

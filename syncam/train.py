@@ -1,0 +1,384 @@
+"""Trains the embedded model: autoencoder, data, base text-to-video, multi-view; one command, resumable.
+
+Stages, each skipped if its result is there: ``codec`` fits the autoencoder in closed form; ``data`` renders scenes of
+the toy world and keeps their latents (in the background, while training already reads what there is); ``base`` trains
+text encoder and transformer on single views without cameras; ``multiview`` lets several views meet.
+
+Everything a stage draws at random follows from the seed and the step, so a killed run continues as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import multiprocessing
+import os
+import random
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers import WanPipeline
+from diffusers.training_utils import EMAModel
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm.auto import tqdm
+
+from syncam import toyworld
+from syncam.backbones import embedded
+from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer
+from syncam.multiview import camera_features
+from syncam.pipeline import latent_times, write_manifest
+from syncam.shot import ModelCard, TrainedRange
+
+SHARD_SCENES = 64
+VIEWS_PER_SCENE = 6
+MOVING_CAMERAS = 0.3
+POSE_UNIT_M = 5.0
+NOISE_SHIFT = 6.0
+VIEW_IDS = 8  # views are numbered at random among these while training, so that eight views find no unknown number
+STAGES = ("base", "multiview")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run. ``steps`` of a stage is where it ends; the learning rate cools down towards it."""
+
+    out: Path = Path("runs/embedded")
+    seed: int = 0
+    num_scenes: int = 6_000
+    base_steps: int = 800
+    multiview_steps: int = 8_000
+    views_per_step: int = 64
+    layers: int = 6
+    width: int = 256
+    frozen_base: bool = False  # the paper's way: only what the multi-view module added is trained
+    no_view_attention: bool = False  # for comparison: each view attends to itself alone
+    muon_lr: float = 4e-3
+    adamw_lr: float = 1e-3
+    ema_decay: float = 0.999
+    cool_down: float = 0.3  # last part of a stage, in which the learning rate falls to zero
+    text_dropout: float = 0.1
+    source_view: float = 0.15  # how often view 0 is given as a clean video (section 3.5 of the paper)
+    save_minutes: float = 4.0
+    compile: bool = False
+    init: Path | None = None  # a model folder to start from, instead of random weights
+
+
+class TextToViews(nn.Module):
+    """Text encoder and transformer as one trainable thing whose forward is the training loss."""
+
+    def __init__(self, text_encoder: nn.Module, transformer: nn.Module):
+        super().__init__()
+        self.text_encoder, self.transformer = text_encoder, transformer
+
+    def forward(self, tokens, latents, cameras, view_ids, noise, sigma) -> torch.Tensor:
+        """Flow-matching loss of one batch.
+
+        Args: tokens (b, n) ids; latents and noise (b v, c, f, h, w) with unit scale; cameras (b, v, f, 12) or None;
+            view_ids (v,); sigma (b v,) noise levels, 0 where a view is given clean (such views carry no loss).
+        """
+        dtype = self.transformer.dtype
+        level = sigma.view(-1, 1, 1, 1, 1)
+        noisy = (latents + level * (noise - latents)).to(dtype)
+        prompt_embeds = embedded.encode_words(self.text_encoder, tokens)
+        prompt_embeds = prompt_embeds.repeat_interleave(len(latents) // len(tokens), dim=0).to(dtype)
+        kwargs = None if cameras is None else {"cameras": cameras, "view_ids": view_ids}
+        velocity = self.transformer(noisy, sigma * 1000, prompt_embeds, return_dict=False, attention_kwargs=kwargs)[0]
+        target = (noisy.float() - latents) / level.clamp(min=1e-3)
+        # |x_hat - x|^2 / sigma^2, but no steeper than at sigma = 0.05, where only noise would be left to learn
+        error = (velocity.float() - target) * level / level.clamp(min=0.05)
+        noised = (sigma > 0).float()
+        return (error.square().mean((1, 2, 3, 4)) * noised).sum() / noised.sum()
+
+
+def train(config: TrainConfig) -> Path:
+    """Run all stages. Returns the folder of the trained model, in diffusers layout (EMA weights, bfloat16)."""
+    accelerator = Accelerator()
+    set_seed(config.seed)
+    config.out.mkdir(parents=True, exist_ok=True)
+    if accelerator.is_main_process:
+        fit_codec(config)
+        worker = multiprocessing.get_context("spawn").Process(target=render_shards, args=(config,), daemon=True)
+        worker.start()
+    accelerator.wait_for_everyone()
+    dataset = LatentScenes(config.out / "data")
+    model = build_model(config)
+    for stage in STAGES:
+        fit(stage, model, dataset, config, accelerator)
+    return config.out / "model"
+
+
+def fit_codec(config: TrainConfig, num_clips: int = 300) -> None:
+    """Fit the autoencoder on freshly rendered clips and save it, with the tokenizer, in the model folder."""
+    if (config.out / "model" / "vae").exists():
+        return
+    clips = []
+    for number in tqdm(range(num_clips), desc="codec"):
+        rng = random.Random(f"codec {config.seed} {number}")
+        rig = toyworld.sample_rig(rng, 1, MOVING_CAMERAS)
+        frames = toyworld.render(toyworld.Scene.sample(rng), rig.c2w(np.linspace(0, 1, toyworld.NUM_FRAMES)))
+        clips.append(embedded.clip_to_float(frames))
+    embedded.PatchCodec.fit(clips).save_pretrained(config.out / "model" / "vae")
+    embedded.build_tokenizer(toyworld.all_captions()).save_pretrained(config.out / "model" / "tokenizer")
+
+
+@torch.no_grad()
+def render_shards(config: TrainConfig) -> None:
+    """Render scenes, encode them, write shards of latents; what exists is kept."""
+    torch.set_num_threads(1)
+    os.nice(5)
+    codec = embedded.PatchCodec.from_pretrained(config.out / "model" / "vae")
+    folder = config.out / "data"
+    folder.mkdir(exist_ok=True)
+    times = latent_times(toyworld.NUM_FRAMES, embedded.FRAMES_PER_LATENT)
+    for shard in range(math.ceil(config.num_scenes / SHARD_SCENES)):
+        path = folder / f"scenes_{shard:04d}.safetensors"
+        if path.exists():
+            continue
+        latents, poses, scenes = [], [], []
+        for number in range(SHARD_SCENES):
+            rng = random.Random(f"scene {config.seed} {shard} {number}")
+            scene = toyworld.Scene.sample(rng)
+            rig = toyworld.sample_rig(rng, VIEWS_PER_SCENE, MOVING_CAMERAS)
+            frames = toyworld.render(scene, rig.c2w(np.linspace(0, 1, toyworld.NUM_FRAMES)))
+            encoded = codec.encode(embedded.clip_to_float(frames)).latents / codec.config.latents_std[0]
+            latents.append(encoded.bfloat16())
+            poses.append(torch.from_numpy(rig.c2w(times)).float())
+            scenes.append(asdict(scene))
+        tensors = {"latents": torch.stack(latents), "c2w": torch.stack(poses)}
+        save_file(tensors, path.with_suffix(".tmp"), metadata={"scenes": json.dumps(scenes)})
+        path.with_suffix(".tmp").replace(path)
+
+
+class LatentScenes:
+    """The rendered scenes on disk, as latents; grows while the renderer is still at work."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.shards, self.names = folder, [], set()
+
+    def refresh(self) -> int:
+        """Read shards that are new. Returns the number of scenes."""
+        for path in sorted(self.folder.glob("scenes_*.safetensors")):
+            if path.name not in self.names:
+                with safe_open(path, "pt") as file:
+                    scenes = [toyworld.Scene(**scene) for scene in json.loads(file.metadata()["scenes"])]
+                    self.shards.append((file.get_tensor("latents"), file.get_tensor("c2w"), scenes))
+                self.names.add(path.name)
+        return sum(len(scenes) for *_, scenes in self.shards)
+
+    def batch(self, rng: random.Random, num_scenes: int, num_views: int):
+        """Random scenes, random views of each: latents (b v, c, f, h, w), c2w (b, v, f, 4, 4), captions."""
+        latents, poses, captions = [], [], []
+        for _ in range(num_scenes):
+            shard_latents, shard_poses, scenes = rng.choice(self.shards)
+            number = rng.randrange(len(scenes))
+            views = rng.sample(range(shard_latents.shape[1]), num_views)
+            latents.append(shard_latents[number, views])
+            poses.append(shard_poses[number, views])
+            captions.append(scenes[number].caption(rng))
+        return torch.cat(latents).float(), torch.stack(poses), captions
+
+
+def build_model(config: TrainConfig) -> TextToViews:
+    """The trainable modules, from ``config.init`` or from random weights, in bfloat16."""
+    if config.init:
+        text_encoder = embedded.UMT5EncoderModel.from_pretrained(config.init / "text_encoder")
+        transformer = MultiViewWanTransformer.from_pretrained(config.init / "transformer")
+    else:
+        vocab_size = len(load_tokenizer(config))
+        text_encoder = embedded.build_text_encoder(vocab_size)
+        transformer = embedded.build_transformer(width=config.width, layers=config.layers)
+    if config.compile:
+        transformer.compile_repeated_blocks(dynamic=False)
+    return TextToViews(text_encoder, transformer).bfloat16().train()
+
+
+def save_model(model: TextToViews, config: TrainConfig) -> None:
+    """Write the whole model as a diffusers pipeline folder with its card and manifest; no file above 9 MB."""
+    folder = config.out / "model"
+    tokenizer = load_tokenizer(config)
+    pipe = WanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=model.text_encoder,
+        vae=embedded.PatchCodec.from_pretrained(folder / "vae"),
+        scheduler=FlowMatchScheduler(shift=NOISE_SHIFT),
+        transformer=model.transformer,
+    )
+    for name in ("text_encoder", "transformer"):
+        shutil.rmtree(folder / name, ignore_errors=True)  # an earlier save may have had other shards
+    pipe.save_pretrained(folder, max_shard_size="9MB")
+    special = set(tokenizer.all_special_tokens)
+    card = ModelCard(
+        name="embedded",
+        title="Embedded toy world",
+        family="wan",
+        width=toyworld.SIZE,
+        height=toyworld.SIZE,
+        num_frames=toyworld.NUM_FRAMES,
+        max_frames=toyworld.NUM_FRAMES,
+        frames_per_latent=embedded.FRAMES_PER_LATENT,
+        size_multiple=2 * embedded.PATCH,
+        fps=toyworld.FPS,
+        hfov_deg=toyworld.HFOV_DEG,
+        relative_poses=False,
+        pose_unit_m=POSE_UNIT_M,
+        trained=TrainedRange(toyworld.DISTANCE_M, toyworld.ELEVATION_DEG, 360.0, 4, moving_cameras=True),
+        num_inference_steps=12,
+        guidance_scale=1.5,
+        vocabulary=tuple(sorted(word for word in tokenizer.get_vocab() if word not in special)),
+        note="A small model trained on a rendered toy world: one coloured subject on a patterned floor.",
+    )
+    (folder / "syncam.json").write_text(card.to_json(), encoding="utf-8")
+    write_manifest(folder)
+
+
+def load_tokenizer(config: TrainConfig):
+    return embedded.PreTrainedTokenizerFast.from_pretrained(config.out / "model" / "tokenizer")
+
+
+class MasterWeights:
+    """float32 copies of a bfloat16 model's trainable parameters, their two optimisers and their moving average.
+
+    Muon takes the matrices inside the blocks, AdamW everything else.
+    """
+
+    def __init__(self, model: nn.Module, trainable: list[str], config: TrainConfig):
+        named = dict(model.named_parameters())
+        self.working = [named[name] for name in trainable]
+        self.masters = [nn.Parameter(parameter.detach().float().clone()) for parameter in self.working]
+        inner = [".blocks." in name and p.ndim == 2 and min(p.shape) > 16 for name, p in zip(trainable, self.working)]
+        matrices = [p for p, is_matrix in zip(self.masters, inner) if is_matrix]
+        others = [p for p, is_matrix in zip(self.masters, inner) if not is_matrix]
+        self.optimizers = [torch.optim.AdamW(others, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0)]
+        if matrices:
+            self.optimizers.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.02))
+        self.base_lrs = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
+        self.ema = EMAModel(self.masters, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+
+    def step(self, lr_scale: float) -> None:
+        gradients = [p.grad.float() for p in self.working]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        clip = min(1.0, 1.0 / (float(norm) + 1e-6))
+        for master, working, gradient in zip(self.masters, self.working, gradients):
+            master.grad, working.grad = gradient * clip, None
+        for optimizer, lr in zip(self.optimizers, self.base_lrs):
+            optimizer.param_groups[0]["lr"] = lr * lr_scale
+            optimizer.step()
+        self.ema.step(self.masters)
+        self.publish(self.masters)
+
+    @torch.no_grad()
+    def publish(self, values) -> None:
+        """Write float32 values into the working model."""
+        for working, value in zip(self.working, values):
+            working.copy_(value)
+
+    def state_dict(self) -> dict:
+        return {
+            "masters": [p.data for p in self.masters],
+            "ema": self.ema.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict) -> None:
+        for master, value in zip(self.masters, state["masters"], strict=True):
+            master.copy_(value)
+        self.ema.load_state_dict(state["ema"])
+        for optimizer, value in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(value)
+        self.publish(self.masters)
+
+
+def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config: TrainConfig, rank: int):
+    """All inputs of one training step, a function of the seed, the step and the scenes on disk."""
+    rng = random.Random(f"{stage} {config.seed} {step} {rank}")
+    generator = torch.Generator().manual_seed(rng.getrandbits(48))
+    num_views = 1 if stage == "base" else rng.choices((4, 3, 2, 1), (50, 15, 20, 15))[0]
+    latents, c2w, captions = dataset.batch(rng, max(1, config.views_per_step // num_views), num_views)
+    captions = ["" if rng.random() < config.text_dropout else caption for caption in captions]
+    tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    unit = torch.sigmoid(torch.randn(len(captions), generator=generator))
+    sigma = (NOISE_SHIFT * unit / (1 + (NOISE_SHIFT - 1) * unit)).repeat_interleave(num_views)
+    cameras = view_ids = None
+    if stage == "multiview":
+        cameras = camera_features(c2w, relative=False, unit_m=POSE_UNIT_M)
+        view_ids = torch.tensor(rng.sample(range(VIEW_IDS), num_views))
+        if num_views > 1:
+            given = torch.rand(len(captions), generator=generator) < config.source_view
+            sigma.view(-1, num_views)[given, 0] = 0.0
+    return tokens, latents, cameras, view_ids, torch.randn(latents.shape, generator=generator), sigma
+
+
+def fit(stage: str, model: TextToViews, dataset: LatentScenes, config: TrainConfig, accelerator: Accelerator) -> None:
+    """Train one stage up to its number of steps, continuing from its last checkpoint."""
+    num_steps = config.base_steps if stage == "base" else config.multiview_steps
+    checkpoint = config.out / f"{stage}.pt"
+    added = ("cam_encoder", "mvs_attn", "projector", "scale_shift_table_mvs")
+    names = [name for name, _ in model.named_parameters()]
+    new = [name for name in names if any(part in name for part in added)]
+    old = [name for name in names if name not in set(new)]
+    trainable = old if stage == "base" else new if config.frozen_base else names
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in set(trainable))
+    weights = MasterWeights(model, trainable, config)
+    start, hours = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        weights.load_state_dict(state["weights"])
+        start, hours = state["step"], state["hours"]
+    elif stage == "multiview" and not config.init:
+        for block in model.transformer.blocks:
+            block.start_from_base()
+        weights = MasterWeights(model, trainable, config)
+
+    def save(step: int) -> None:
+        if accelerator.is_main_process:
+            state = {"weights": weights.state_dict(), "step": step, "hours": hours + (time.time() - began) / 3600}
+            torch.save(state, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            weights.publish(weights.ema.shadow_params)
+            save_model(model, config)
+            weights.publish(weights.masters)
+
+    if start < num_steps:
+        while dataset.refresh() < min(config.num_scenes, 4 * SHARD_SCENES):
+            time.sleep(2)
+        tokenizer = load_tokenizer(config)
+        forward = accelerator.prepare(model)
+        began = saved = time.time()
+        losses: list[float] = []
+        for step in tqdm(range(start, num_steps), initial=start, total=num_steps, desc=stage, mininterval=5):
+            batch = sample_batch(stage, step, dataset, tokenizer, config, accelerator.process_index)
+            with sdpa_kernel(SDPBackend.MATH):  # on CPU, the fused kernel's backward is slower for short sequences
+                loss = forward(*batch)
+                accelerator.backward(loss)
+            weights.step(schedule(step, num_steps, config.cool_down))
+            losses.append(loss.item())
+            if step % 50 == 49:
+                dataset.refresh()
+                log(config.out / f"{stage}_loss.csv", step + 1, float(np.mean(losses[-50:])))
+            if time.time() - saved > 60 * config.save_minutes:
+                save(step + 1)
+                saved = time.time()
+        save(num_steps)
+    weights.publish(weights.ema.shadow_params)
+
+
+def schedule(step: int, num_steps: int, cool_down: float) -> float:
+    """Warm up over 50 steps, hold, and fall linearly to zero over the last part."""
+    return min((step + 1) / 50, (num_steps - step) / max(1, cool_down * num_steps), 1.0)
+
+
+def log(path: Path, *row) -> None:
+    with path.open("a", newline="") as file:
+        csv.writer(file).writerow(row)
