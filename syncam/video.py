@@ -284,9 +284,9 @@ def _mp4_boxes(file: io.BufferedReader, start: int, end: int) -> Iterator[tuple[
     while start + 8 <= end:
         file.seek(start)
         header = file.read(16)
-        size, head = int.from_bytes(header[:4]), 8
+        size, head = int.from_bytes(header[:4], "big"), 8
         if size == 1:
-            size, head = int.from_bytes(header[8:16]), 16
+            size, head = int.from_bytes(header[8:16], "big"), 16
         size = size or end - start
         if size < head or start + size > end:
             return

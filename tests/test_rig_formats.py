@@ -119,6 +119,11 @@ def test_still_cameras_survive_every_format(tmp_path_factory, to, cameras, lens)
         assert all(camera.intrinsics == lens for camera in back.cameras)
 
 
+@given(st.lists(st.one_of(orbits, free_cameras()), min_size=1, max_size=8))
+def test_our_own_files_keep_every_digit(cameras):
+    assert parse_cameras(export_cameras(cameras, "preset")["rig.json"]).cameras == tuple(cameras)
+
+
 @pytest.mark.parametrize("to", READABLE)
 def test_orbit_cameras_come_back_as_the_very_same_sliders(to, tmp_path):
     rig = Rig.orbit([(3, 0, 0), (3.1925, 20, 0), (4, 15, -30), (5, 90, 45), (5, -90, 10), (4.5, 33.3, 180)])

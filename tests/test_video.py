@@ -34,7 +34,7 @@ def boxes(path: Path) -> list[bytes]:
     data, start, kinds = path.read_bytes(), 0, []
     while start < len(data):
         kinds.append(data[start + 4 : start + 8])
-        start += int.from_bytes(data[start : start + 4])
+        start += int.from_bytes(data[start : start + 4], "big")
     return kinds
 
 

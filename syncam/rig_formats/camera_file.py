@@ -97,6 +97,7 @@ def finish(tracks: Sequence[Track], file_format: str, notes: Iterable[str] = ())
 
 
 def name_of(number: int, label: str) -> str:
+    """How messages call a camera: ``camera 3 (cam03)``."""
     return f"camera {number} ({label[:60]})" if label else f"camera {number}"
 
 
@@ -115,6 +116,8 @@ def nearest_rotations(poses: np.ndarray) -> tuple[np.ndarray, float]:
     deviation = np.abs(rotation @ rotation.swapaxes(1, 2) - np.eye(3)).max() if np.abs(rotation).max() < 10 else np.inf
     if not deviation < 1e-2 or (np.linalg.det(rotation) < 0).any():
         raise ValueError("its matrix is not a rotation: it is scaled, mirrored or singular")
+    if deviation < 1e-12:  # exact already: what was written is what is read, to the last digit
+        return poses, float(deviation)
     u, _, vt = np.linalg.svd(rotation)
     exact = np.tile(np.eye(4), (len(poses), 1, 1))
     exact[:, :3, :3], exact[:, :3, 3] = u @ vt, poses[:, :3, 3]
