@@ -16,13 +16,20 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import torch
+import transformers
 from diffusers import DiffusionPipeline, WanPipeline
 
 import syncam
+import syncam.backbones.embedded  # noqa: F401  diffusers loads components only of modules that are imported already
+import syncam.backbones.wan  # noqa: F401
 from syncam.multiview import camera_features
 from syncam.rig_formats import to_document
 from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot, Stopped
 from syncam.video import MultiViewVideo
+
+diffusers.utils.logging.set_verbosity_error()  # it warns of any component class that is not its own
+diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()
 
 MANIFEST = "SHA256SUMS"
 MAX_TEXT_TOKENS = {"embedded": 24}  # otherwise the family's own 512
@@ -49,7 +56,7 @@ class Pipeline:
             # One core stays free for the page. The same number everywhere: it may change the last bit of a sum.
             torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
         dtype = torch.bfloat16 if on_accelerator else torch.float32
-        pipe = WanPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+        pipe = WanPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
         if on_accelerator:
             pipe.enable_model_cpu_offload()
         return cls(card, pipe, model_sha256)

@@ -23,6 +23,7 @@ from diffusers.models.transformers.transformer_wan import (
     WanTransformer3DModel,
     WanTransformerBlock,
 )
+from diffusers.schedulers.scheduling_utils import SchedulerMixin  # noqa: F401  likewise
 from einops import rearrange, repeat
 from torch import nn
 
@@ -145,6 +146,7 @@ class MultiViewWanTransformer(WanTransformer3DModel):
         float64_timesteps: compute the timestep's sinusoid as the released code does.
     """
 
+    ignore_for_config = ["image_dim", "added_kv_proj_dim", "pos_embed_seq_len"]  # the stock class's, image-to-video
     _no_split_modules = ["MultiViewWanBlock"]
     _repeated_blocks = ["MultiViewWanBlock"]
     _keep_in_fp32_modules = [*WanTransformer3DModel._keep_in_fp32_modules, "scale_shift_table_mvs", "norm_mvs"]
