@@ -1,0 +1,1 @@
+"""The page: ``layout`` what stands where, ``rig_view`` the camera desk, ``player``, ``jobs`` runs, ``api``."""

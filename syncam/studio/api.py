@@ -1,0 +1,66 @@
+"""The page's public endpoints, for ``gradio_client`` and curl: typed, named, checked like everything else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+from syncam.preview import rig_figure
+from syncam.shot import Shot
+from syncam.studio.doors import said
+from syncam.studio.jobs import Engine
+from syncam.studio.player import file_data
+from syncam.studio.rig_view import camera_file, rig_from
+from syncam.video import read_recipe
+
+
+def add_endpoints(engine: Engine) -> None:
+    """Adds ``/generate``, ``/preview_rig`` and ``/export_rig`` to the page that is being built."""
+
+    @said
+    async def generate(
+        prompt: str,
+        rig: Any = "arc4",
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        frames: int | None = None,
+    ) -> AsyncIterator[tuple[dict | None, list[dict], dict]]:
+        """One synchronised video per camera.
+
+        rig: a preset's name, "distance,elevation,azimuth; ..." in metres and degrees, or a rig as JSON.
+        What is left out, the model decides; the seed, chance.
+        Returns: the mosaic of all views (mp4), one mp4 per view, and the recipe.
+        """
+        job = engine.submit(Shot(prompt, rig_from(rig), seed, steps, guidance, frames))
+        async for _ in job.watch():
+            if not job.finished:
+                yield None, [], {}  # a client that has gone is noticed here
+        if job.state != "done":
+            raise ValueError(job.message)
+        views = [file_data(path) for path in sorted(job.folder.glob("view_*.*"))]
+        mosaic = next(iter(sorted(job.folder.glob("mosaic.*"))))
+        yield file_data(mosaic), views, read_recipe(job.folder / "recipe.json")
+
+    @said
+    def preview_rig(rig: Any) -> dict:
+        """The cameras of a rig as a Plotly figure (JSON)."""
+        card = engine.card
+        return json.loads(rig_figure(rig_from(rig), card.hfov_deg, (card.width, card.height)).to_json())
+
+    @said
+    def export_rig(rig: Any, format: str = "nerfstudio") -> dict:
+        """The cameras of a rig as a file of another program; formats of several files come as a zip."""
+        name, data = camera_file(rig_from(rig), format)
+        path = save_bytes_to_cache(data, name, get_upload_folder())
+        return file_data(Path(path))
+
+    gr.api(generate, api_name="generate", concurrency_limit=None)
+    gr.api(preview_rig, api_name="preview_rig", queue=False)
+    gr.api(export_rig, api_name="export_rig", queue=False)

@@ -1,0 +1,47 @@
+// What every part of the page uses to build itself. Text becomes text nodes and attributes, never HTML.
+
+const studio = (window.syncam ??= {}); // where the parts of the page find each other
+
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== false && value !== undefined) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children);
+  return node;
+}
+
+const ICONS = {
+  copy: "M8 8h11v11H8z M5 16V5h11",
+  mirror: "M12 4v16 M9 8L4 12l5 4z M15 8l5 4-5 4z",
+  remove: "M6 6l12 12 M18 6L6 18",
+  play: "M7 5v14l12-7z",
+  pause: "M7 5h4v14H7z M14 5h4v14h-4z",
+  first: "M6 6v12 M18 6l-8 6 8 6z",
+  back: "M15 6l-8 6 8 6z",
+  on: "M9 6l8 6-8 6z",
+  loop: "M17 3l3 3-3 3 M20 6H8a4 4 0 0 0-4 4v1 M7 21l-3-3 3-3 M4 18h12a4 4 0 0 0 4-4v-1",
+  full: "M4 9V4h5 M15 4h5v5 M20 15v5h-5 M9 20H4v-5",
+};
+
+function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
+// `text` is words or an icon; `label` says in full what it does.
+const button = (text, label, onclick, kind = "quiet") =>
+  make("button", { type: "button", class: `syn-button ${kind}`, "aria-label": label, title: label, onclick }, text);
+
+// Where the server's files are, also behind a path prefix.
+const fileUrl = (path) => `${window.gradio_config.root.replace(/\/$/, "")}${window.gradio_config.api_prefix}/file=${path}`;
+
+function download(url, name) {
+  make("a", { href: url, download: name }).click();
+}

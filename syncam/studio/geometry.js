@@ -1,0 +1,148 @@
+// Cameras in the page: the same drawing as syncam/preview.py, so that a slider moves its frustum without asking the
+// server. tests/test_page.py compares every coordinate with the Python figure. Metres, degrees, OpenCV camera axes.
+// A camera is an entry of a rig document: {distance_m, elevation_deg, azimuth_deg}, {keyframes, easing} or {c2w}.
+
+const radians = (degrees) => (degrees * Math.PI) / 180;
+const degrees = (angle) => (angle * 180) / Math.PI;
+const add = (a, b, weight = 1) => a.map((value, axis) => value + weight * b[axis]);
+const length = (v) => Math.hypot(...v);
+
+function lookAtCentre(distance, elevation, azimuth) {
+  const [el, az] = [radians(elevation), radians(((azimuth % 360) + 360) % 360)];
+  const outward = [Math.cos(el) * Math.cos(az), Math.cos(el) * Math.sin(az), Math.sin(el)];
+  const right = [-Math.sin(az), Math.cos(az), 0];
+  const down = [
+    outward[2] * right[1] - outward[1] * right[2],
+    outward[0] * right[2] - outward[2] * right[0],
+    outward[1] * right[0] - outward[0] * right[1],
+  ];
+  return { right, down, forward: outward.map((v) => -v), position: outward.map((v) => distance * v) };
+}
+
+const placeOf = (entry) => [entry.distance_m, entry.elevation_deg, entry.azimuth_deg];
+const isOrbit = (entry) => "distance_m" in entry;
+const matricesOf = (entry) => (Array.isArray(entry.c2w[0][0]) ? entry.c2w : [entry.c2w]);
+
+function moves(entry) {
+  if (isOrbit(entry)) return false;
+  const stations = "keyframes" in entry ? entry.keyframes.map(placeOf) : matricesOf(entry);
+  return stations.some((station) => JSON.stringify(station) !== JSON.stringify(stations[0]));
+}
+
+function poseAt(entry, time) {
+  if (isOrbit(entry)) return lookAtCentre(...placeOf(entry));
+  if ("keyframes" in entry) {
+    const places = entry.keyframes.map(placeOf);
+    const along = time * (places.length - 1);
+    const start = Math.min(Math.floor(along), places.length - 2);
+    const t = along - start;
+    const weight = entry.easing === "smooth" ? t * t * (3 - 2 * t) : t;
+    return lookAtCentre(...places[start].map((value, i) => (1 - weight) * value + weight * places[start + 1][i]));
+  }
+  const matrices = matricesOf(entry);
+  const matrix = matrices[Math.round(time * (matrices.length - 1))];
+  const [right, down, forward, position] = [0, 1, 2, 3].map((column) => matrix.slice(0, 3).map((row) => row[column]));
+  return { right, down, forward, position };
+}
+
+// Where a camera starts, as the three numbers of a row.
+function startOf(entry) {
+  if (isOrbit(entry)) return placeOf(entry);
+  if ("keyframes" in entry) return placeOf(entry.keyframes[0]);
+  const [x, y, z] = poseAt(entry, 0).position;
+  const distance = Math.hypot(x, y, z);
+  return [distance, distance ? degrees(Math.asin(z / distance)) : 0, degrees(Math.atan2(y, x))];
+}
+
+// Polylines as three columns with a null between them, where the pen is lifted.
+function columns(strokes) {
+  const points = strokes.flatMap((stroke, i) => (i ? [[null, null, null], ...stroke] : stroke));
+  return { x: points.map((p) => p[0]), y: points.map((p) => p[1]), z: points.map((p) => p[2]) };
+}
+
+const textAt = (total, texts) => Array.from({ length: total }, (_, i) => texts[i] ?? "");
+
+function groundColumns(farthest) {
+  let step = 10 ** Math.floor(Math.log10(Math.max(farthest, 1e-3)));
+  step = [step / 5, step / 2, step, 2 * step].find((s) => farthest / s <= 5);
+  const rings = Math.max(1, Math.ceil(farthest / step - 1e-9));
+  const strokes = [];
+  const texts = {};
+  for (let ring = 0; ring < rings; ring++) {
+    const radius = step * (ring + 1);
+    texts[ring * 98] = `${Number(radius.toPrecision(6))} m`;
+    strokes.push(
+      Array.from({ length: 97 }, (_, i) => {
+        const angle = (2 * Math.PI * ((i + 56) % 96)) / 96;
+        return [radius * Math.cos(angle), radius * Math.sin(angle), 0];
+      }),
+    );
+  }
+  const points = columns(strokes);
+  return { ...points, text: textAt(points.x.length, texts) };
+}
+
+function subjectColumns(size) {
+  const tip = 4 * size;
+  const arrow = [[0, 0, 0], [tip, 0, 0], [tip - size, size / 2, 0], [tip, 0, 0], [tip - size, -size / 2, 0]];
+  const axes = [0, 1, 2].map((axis) => [-size, size].map((s) => [0, 1, 2].map((i) => (i === axis ? s : 0))));
+  const points = columns([...axes, arrow]);
+  return { ...points, text: textAt(points.x.length, { [points.x.length - arrow.length + 1]: "front" }) };
+}
+
+function frustumColumns(entry, pose, lens, depth, path) {
+  const { width: w, height: h } = lens;
+  const pixels = [[0, 0], [w, 0], [w, h], [0, h], [w / 2, -0.25 * h]];
+  const [topLeft, topRight, bottomRight, bottomLeft, roof] = pixels.map(([u, v]) => {
+    let point = add(pose.position, pose.forward, depth);
+    point = add(point, pose.right, (depth * (u - lens.cx)) / lens.fx);
+    return add(point, pose.down, (depth * (v - lens.cy)) / lens.fy);
+  });
+  const centre = pose.position;
+  return columns([
+    [centre, topLeft, topRight, bottomRight, bottomLeft, topLeft, roof, topRight, centre],
+    [bottomRight, centre, bottomLeft],
+    ...(path ? [path] : []),
+  ]);
+}
+
+const escapeHtml = (text) =>
+  text.replace(/[&<>"']/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;" })[c]);
+
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+// The traces of syncam.preview.rig_figure for these cameras at a time from 0 to 1. `style` holds one trace of each
+// kind as Python draws it (ground, subject, frustum) and the cameras' colours: only coordinates are computed here.
+function rigTraces(cameras, defaultLens, style, time = 0) {
+  const poses = cameras.map((entry) => poseAt(entry, time));
+  const paths = cameras.map((entry) =>
+    moves(entry) ? Array.from({ length: style.pathPoints }, (_, i) => poseAt(entry, i / (style.pathPoints - 1)).position) : null,
+  );
+  const distances = poses.map((pose) => length(pose.position));
+  const farthest = Math.max(...distances, ...paths.flatMap((path) => (path ?? []).map(length)));
+  const depth = 0.14 * Math.max(median(distances), 0.5);
+  return [
+    { ...style.ground, ...groundColumns(farthest) },
+    { ...style.subject, ...subjectColumns(0.08 * Math.max(farthest, 1)) },
+    ...cameras.map((entry, index) => {
+      const points = frustumColumns(entry, poses[index], entry.intrinsics ?? defaultLens, depth, paths[index]);
+      const colour = style.colours[index % style.colours.length];
+      const title = `camera ${index + 1}${entry.label ? `: ${escapeHtml(entry.label)}` : ""}`;
+      const [distance, elevation, azimuth] = startOf(entry);
+      return {
+        ...style.frustum,
+        ...points,
+        text: textAt(points.x.length, { 0: String(index + 1) }),
+        line: { ...style.frustum.line, color: colour },
+        textfont: { ...style.frustum.textfont, color: colour },
+        name: title,
+        meta: index + 1,
+        hovertext: `${title}<br>${distance.toFixed(2)} m, elevation ${elevation.toFixed(1)}°, azimuth ${azimuth.toFixed(1)}°`,
+      };
+    }),
+  ];
+}

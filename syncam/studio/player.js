@@ -1,0 +1,317 @@
+// The synchronised player. Runs once, as the body of function(element, trigger, props, server, upload, watch).
+// All views are tiles of one video, so they can't drift apart; each canvas shows its tile of the frame on screen.
+
+const MODES = [
+  ["grid", "Grid", "all views side by side (G)"],
+  ["solo", "Solo", "one view, large (keys 1 to 8)"],
+  ["wipe", "A|B wipe", "two views under a divider that follows the pointer (W)"],
+  ["bullet", "Bullet time", "time stands still, the camera moves (B)"],
+  ["wiggle", "Wiggle", "two neighbouring views in turn: depth without glasses"],
+  ["anaglyph", "Anaglyph", "two neighbouring views for red-cyan glasses"],
+];
+const SPEEDS = [0.25, 0.5, 1, 2];
+const SECONDS_PER_CAMERA = 0.45;
+const WIGGLE_HZ = 5;
+
+let shown = null; // the value that is loaded
+let mode = "grid";
+let view = 0; // the view that solo, wipe, wiggle and anaglyph start from
+let at = 0; // bullet time: where between the cameras, 0 to views - 1
+let divider = 0.5;
+let sweeping = false;
+let frame = 0;
+
+const video = make("video", { muted: true, loop: true, playsinline: true, preload: "auto", "aria-hidden": "true", class: "syn-source" });
+video.muted = true; // the attribute alone does not count for a video made by script
+const grid = make("div", { class: "syn-grid" });
+const single = make("canvas", { class: "syn-single", role: "img" });
+const caption = make("span", { class: "syn-caption" });
+const stage = make("div", { class: "syn-screen", tabindex: 0, "aria-label": "player" }, grid, make("div", { class: "syn-one" }, single, caption), video);
+let canvases = [];
+
+const modeButtons = Object.fromEntries(MODES.map(([name, text, label]) => [name, button(text, label, () => setMode(name), "chip")]));
+const modeBar = make("div", { class: "syn-chips", role: "group", "aria-label": "how to watch" }, ...Object.values(modeButtons));
+const viewBar = make("div", { class: "syn-views", role: "group", "aria-label": "view" });
+const playButton = button(icon("play"), "play or pause (space)", toggle, "round");
+const loopButton = button(icon("loop"), "loop (L)", () => setLoop(!video.loop));
+const scrubber = make("input", { type: "range", min: 0, step: 1, value: 0, "aria-label": "time, frame", oninput: () => seek(scrubber.valueAsNumber) });
+const counter = make("output", { class: "syn-counter" });
+const speed = make("select", { "aria-label": "speed", onchange: () => (video.playbackRate = Number(speed.value)) });
+speed.append(...SPEEDS.map((s) => make("option", { value: s, selected: s === 1 }, `${s}×`)));
+const sweep = make("input", { type: "range", min: 0, step: 0.01, value: 0, "aria-label": "camera position of bullet time", oninput: () => { sweeping = false; at = sweep.valueAsNumber; show(); } });
+const sweepLine = make("label", { class: "syn-sweep", hidden: true }, make("span", {}, "cameras"), sweep);
+const transport = make(
+  "div",
+  { class: "syn-transport" },
+  button(icon("first"), "to the first frame", () => seek(0)),
+  button(icon("back"), "one frame back (left arrow)", () => step(-1)),
+  playButton,
+  button(icon("on"), "one frame on (right arrow)", () => step(1)),
+  loopButton,
+  scrubber,
+  counter,
+  speed,
+  button(icon("full"), "full screen", () => (document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen())),
+);
+const facts = make("p", { class: "syn-facts" });
+const take = make("div", { class: "syn-take", role: "group", "aria-label": "download" });
+const heading = make("h2", {}, make("b", {}, "3"), " Watch");
+element.append(make("div", { class: "syn-watchbar" }, heading, modeBar, viewBar), stage, sweepLine, transport, facts, take);
+
+// ------------------------------------------------------------------------------------------------------------ drawing
+
+const numViews = () => shown?.recipe.num_views ?? 0;
+const size = () => [shown.recipe.width, shown.recipe.height];
+const columns = () => Math.ceil(numViews() / Math.floor(Math.sqrt(numViews()))); // as syncam.video.mosaic_grid
+const colour = (index) => props.colours[index % props.colours.length];
+
+// One view of the frame on screen.
+function paint(context, index, x, y, w, h) {
+  const [tileWidth, tileHeight] = size();
+  const [column, row] = [index % columns(), Math.floor(index / columns())];
+  context.drawImage(video, column * tileWidth, row * tileHeight, tileWidth, tileHeight, x, y, w, h);
+}
+
+const next = (index) => (index + 1 < numViews() ? index + 1 : Math.max(0, index - 1));
+
+function tinted(index, tint) {
+  const [w, h] = size();
+  const canvas = new OffscreenCanvas(w, h);
+  const context = canvas.getContext("2d");
+  paint(context, index, 0, 0, w, h);
+  context.globalCompositeOperation = "multiply";
+  context.fillStyle = tint;
+  context.fillRect(0, 0, w, h);
+  return canvas;
+}
+
+const painters = {
+  solo: (context, w, h) => {
+    paint(context, view, 0, 0, w, h);
+    return [view];
+  },
+  wipe: (context, w, h) => {
+    const other = next(view);
+    paint(context, other, 0, 0, w, h);
+    context.save();
+    context.beginPath();
+    context.rect(0, 0, divider * w, h);
+    context.clip();
+    paint(context, view, 0, 0, w, h);
+    context.restore();
+    context.fillStyle = "white";
+    context.fillRect(divider * w - 0.5, 0, 1, h);
+    return [view, other];
+  },
+  bullet: (context, w, h) => {
+    const from = Math.min(Math.floor(at), Math.max(0, numViews() - 2));
+    const mix = at - from;
+    paint(context, from, 0, 0, w, h);
+    if (mix > 0) {
+      context.globalAlpha = mix * mix * (3 - 2 * mix); // stays on each camera a little, fades between them
+      paint(context, next(from), 0, 0, w, h);
+      context.globalAlpha = 1;
+    }
+    return [mix < 0.5 ? from : next(from)];
+  },
+  wiggle: (context, w, h) => {
+    const now = Math.floor(performance.now() / (1000 / WIGGLE_HZ)) % 2 ? next(view) : view;
+    paint(context, now, 0, 0, w, h);
+    return [view, next(view)];
+  },
+  anaglyph: (context) => {
+    // A camera moves to its own right as its azimuth grows: the smaller one is the left eye.
+    const pair = [view, next(view)].sort((a, b) => shown.azimuths[a] - shown.azimuths[b]);
+    context.drawImage(tinted(pair[0], "#ff0000"), 0, 0);
+    context.globalCompositeOperation = "lighter";
+    context.drawImage(tinted(pair[1], "#00ffff"), 0, 0);
+    context.globalCompositeOperation = "source-over";
+    return pair;
+  },
+};
+
+function show() {
+  if (!ready()) return;
+  const [w, h] = size();
+  if (mode === "grid") {
+    canvases.forEach((canvas, index) => {
+      paint(canvas.getContext("2d"), index, 0, 0, w, h);
+      canvas.dataset.frame = frame;
+    });
+  } else {
+    const views = painters[mode](single.getContext("2d"), w, h);
+    single.style.setProperty("--camera", colour(views[0]));
+    single.dataset.frame = frame;
+    single.dataset.views = views.join(" ");
+    single.setAttribute("aria-label", `camera ${views.map((v) => v + 1).join(" and ")}`);
+    caption.textContent = views.map((v) => `cam ${v + 1}`).join(mode === "anaglyph" ? " + " : " | ");
+  }
+  sweep.value = at;
+  studio.showTime?.(shown.recipe.num_frames > 1 ? frame / (shown.recipe.num_frames - 1) : 0);
+}
+
+const ready = () => Boolean(shown) && video.readyState >= 2;
+const frameAt = (seconds) => Math.max(0, Math.min(shown.recipe.num_frames - 1, Math.floor(seconds * shown.recipe.fps + 1e-3)));
+
+function onFrame(_, metadata) {
+  video.requestVideoFrameCallback(onFrame);
+  if (!shown) return;
+  frame = frameAt(metadata.mediaTime);
+  scrubber.value = frame;
+  counter.textContent = `frame ${frame + 1}/${shown.recipe.num_frames}`;
+  element.dataset.frame = frame;
+  show();
+}
+video.requestVideoFrameCallback(onFrame);
+
+let before = performance.now();
+function animate(now) {
+  const seconds = Math.min(0.1, (now - before) / 1000);
+  before = now;
+  if (shown && mode === "bullet" && sweeping && numViews() > 1) {
+    const span = numViews() - 1;
+    at += ((direction * seconds) / SECONDS_PER_CAMERA) * Number(speed.value);
+    if (at >= span || at <= 0) direction = at <= 0 ? 1 : -1;
+    at = Math.min(span, Math.max(0, at));
+    show();
+  } else if (shown && mode === "wiggle") show();
+  requestAnimationFrame(animate);
+}
+let direction = 1;
+requestAnimationFrame(animate);
+
+// ------------------------------------------------------------------------------------------------------------ control
+
+function toggle() {
+  if (mode === "bullet") sweeping = !sweeping;
+  else if (video.paused) video.play();
+  else video.pause();
+  showControls();
+}
+function seek(index) {
+  video.pause();
+  const last = shown.recipe.num_frames - 1;
+  video.currentTime = (Math.max(0, Math.min(last, index)) + 0.5) / shown.recipe.fps; // mid-frame: no rounding to a neighbour
+  showControls();
+}
+const step = (by) => seek((frame + by + shown.recipe.num_frames) % shown.recipe.num_frames);
+function setLoop(on) {
+  video.loop = on;
+  showControls();
+}
+function setMode(name) {
+  mode = name;
+  if (mode === "bullet") {
+    video.pause();
+    at = view;
+    sweeping = true;
+  }
+  showControls();
+  show();
+}
+function setView(index) {
+  if (index >= numViews()) return;
+  view = index;
+  if (mode === "grid") mode = "solo";
+  if (mode === "bullet") {
+    at = index;
+    sweeping = false;
+  }
+  showControls();
+  show();
+}
+
+function showControls() {
+  const playing = mode === "bullet" ? sweeping : !video.paused;
+  element.dataset.mode = mode;
+  playButton.replaceChildren(icon(playing ? "pause" : "play"));
+  playButton.setAttribute("aria-pressed", playing);
+  loopButton.setAttribute("aria-pressed", video.loop);
+  sweepLine.hidden = mode !== "bullet";
+  for (const [name, node] of Object.entries(modeButtons)) {
+    node.setAttribute("aria-pressed", name === mode);
+    node.disabled = numViews() < 2 && !["grid", "solo"].includes(name);
+  }
+  [...viewBar.children].forEach((node, index) => node.setAttribute("aria-pressed", mode !== "grid" && index === view));
+}
+video.addEventListener("play", showControls);
+video.addEventListener("pause", showControls);
+video.addEventListener("ended", showControls);
+single.addEventListener("pointermove", (event) => {
+  if (mode !== "wipe") return;
+  const box = single.getBoundingClientRect();
+  divider = (event.clientX - box.left) / box.width;
+  show();
+});
+
+const KEYS = {
+  " ": toggle, ArrowLeft: () => step(-1), ArrowRight: () => step(1),
+  g: () => setMode("grid"), b: () => setMode("bullet"), w: () => setMode("wipe"), l: () => setLoop(!video.loop),
+};
+document.addEventListener("keydown", (event) => {
+  // Not while somebody writes, or moves a slider or presses a button elsewhere with the same keys.
+  const target = event.target.closest?.("input, textarea, select, button, [contenteditable], [role=tab], [role=slider]");
+  if (!shown || target || event.ctrlKey || event.metaKey || event.altKey) return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const action = KEYS[key] ?? (/^[1-8]$/.test(key) ? () => setView(Number(key) - 1) : null);
+  if (!action) return;
+  event.preventDefault();
+  action();
+});
+
+// ------------------------------------------------------------------------------------------------------------- loading
+
+async function save(kind) {
+  const made = await server.make_file([shown.id, kind, frame]);
+  if (made.error) return trigger("error_said", { message: made.error });
+  download(fileUrl(made.path), made.name);
+}
+
+function load() {
+  const value = props.value;
+  if (!value?.mosaic || value.id === shown?.id) return;
+  shown = value;
+  const { recipe } = shown;
+  const [w, h] = size();
+  view = Math.min(view, numViews() - 1);
+  at = Math.min(at, numViews() - 1);
+  canvases = Array.from({ length: numViews() }, (_, index) => {
+    const canvas = make("canvas", { width: w, height: h, role: "img", "aria-label": `camera ${index + 1}` });
+    const cell = make("button", { type: "button", class: "syn-cell", "aria-label": `watch camera ${index + 1} alone`, onclick: () => setView(index) });
+    cell.append(canvas, make("span", { class: "syn-caption" }, `cam ${index + 1}`));
+    cell.style.setProperty("--camera", colour(index));
+    return canvas;
+  });
+  grid.replaceChildren(...canvases.map((canvas) => canvas.parentNode));
+  grid.style.setProperty("--across", numViews() > 4 ? Math.ceil(numViews() / 2) : numViews());
+  [single.width, single.height] = [w, h];
+  viewBar.replaceChildren(
+    ...canvases.map((_, index) => {
+      const node = make("button", { type: "button", class: "syn-badge", "aria-label": `camera ${index + 1}`, onclick: () => setView(index) }, String(index + 1));
+      node.style.setProperty("--camera", colour(index));
+      return node;
+    }),
+  );
+  scrubber.max = recipe.num_frames - 1;
+  sweep.max = Math.max(0, numViews() - 1);
+  facts.textContent = shown.facts;
+  take.replaceChildren(
+    make("span", { class: "syn-facts" }, "Download"),
+    ...shown.views.map((file, index) => make("a", { class: "syn-button chip", href: file.url, download: file.orig_name }, `cam ${index + 1}`)),
+    make("a", { class: "syn-button chip", href: shown.mosaic.url, download: shown.mosaic.orig_name }, "mosaic"),
+    button("bullet-time gif", "download the frame shown, seen from one camera after the other", () => save("gif"), "chip"),
+    button("everything .zip", "videos, frames, recipe, and cameras for nerfstudio, COLMAP and 4D reconstruction", () => save("zip"), "chip"),
+    button("use these settings", "put this result's prompt, cameras and seed into the fields above", () => trigger("use_settings"), "chip"),
+  );
+  element.dataset.result = shown.id;
+  video.playbackRate = Number(speed.value);
+  video.src = shown.mosaic.url;
+  video.play().catch(() => showControls()); // a browser may want a click first
+  if (mode === "bullet") sweeping = true;
+  showControls();
+}
+watch("value", load);
+
+// What the 3D view shows inside the cameras.
+studio.player = { ready, paint, size, cameras: () => shown.recipe.rig.cameras };
+load();

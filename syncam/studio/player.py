@@ -1,0 +1,89 @@
+"""The player: all views of a result in step, and what can be taken away from it, as one gradio component."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+
+from syncam.preview import CAMERA_COLOURS
+from syncam.rig_formats import from_document
+from syncam.studio.scripts import component_script
+from syncam.video import MultiViewVideo, animation, read_recipe, zip_result
+
+BULLET_TIME_FPS = 6.0
+
+
+def player(result_folder: Callable[[str], Path], folder: Path | None = None, **options) -> gr.HTML:
+    """The player, whose value is :func:`shown` of a result.
+
+    ``result_folder`` finds the folder of a result's id that the page sends back, or raises ValueError.
+    ``.use_settings`` fires with the result as the component's value.
+    """
+
+    def make_file(request: list) -> dict:
+        """A zip of everything, or the bullet-time gif of a frame: ``[result id, kind, frame]`` -> path and name."""
+        try:
+            result_id, kind, frame_index = request
+            folder = result_folder(result_id)
+            if kind == "zip":
+                path = zip_result(folder)
+            elif kind == "gif":
+                path = folder / f"bullet_time_{int(frame_index) + 1:03d}.gif"
+                path.write_bytes(animation(MultiViewVideo.load(folder).bullet_time(int(frame_index)), BULLET_TIME_FPS))
+            else:
+                raise ValueError(f"kind is zip or gif, got {kind!r:.40}")
+        except (ValueError, TypeError, OSError) as error:
+            return {"error": str(error)}
+        return {"path": save_file_to_cache(path, get_upload_folder()), "name": f"syncam_{path.name}"}
+
+    return gr.HTML(
+        shown(folder) if folder else None,
+        html_template='<div class="syn-player"></div>',
+        js_on_load=component_script("player.js"),
+        apply_default_css=False,
+        server_functions=[make_file],
+        colours=CAMERA_COLOURS,
+        **options,
+    )
+
+
+def shown(folder: Path) -> dict:
+    """A saved result as the page gets it. Gradio copies the files to where the browser may fetch them.
+
+    ``azimuths`` are each camera's, to know the left eye from the right.
+    """
+    recipe = read_recipe(folder / "recipe.json")
+    return {
+        "id": folder.name,
+        "recipe": recipe,
+        "facts": facts(recipe),
+        "azimuths": [camera.place()[2] for camera in from_document(recipe["rig"]).cameras],
+        "mosaic": file_data(next(folder.glob("mosaic.*"))),
+        "views": [file_data(path) for path in sorted(folder.glob("view_*.*"))],
+    }
+
+
+def file_data(path: Path) -> dict:
+    """A file as gradio sends it to the page or to a client."""
+    return FileData(path=str(path), orig_name=path.name).model_dump()
+
+
+def facts(recipe: dict) -> str:
+    """One line under the picture: how it was made, and what was measured on it."""
+    parts = [
+        f"{recipe['num_views']} views, {recipe['num_frames']} frames at {recipe['fps']:g} fps",
+        f"{recipe['width']}×{recipe['height']}",
+    ]
+    for name, key in (("steps", "num_inference_steps"), ("guidance", "guidance_scale"), ("seed", "seed")):
+        if recipe.get(key) is not None:
+            parts.append(f"{name} {recipe[key]:g}" if key == "guidance_scale" else f"{name} {recipe[key]}")
+    if isinstance(recipe.get("seconds"), dict) and "all" in recipe["seconds"]:
+        parts.append(f"made in {recipe['seconds']['all']:.1f} s")
+    if recipe.get("model"):
+        parts.append(str(recipe["model"]))
+    return " · ".join(parts)

@@ -1,0 +1,382 @@
+// The camera desk: presets, one row per camera, and the 3D view. Runs once, as the body of
+// function(element, trigger, props, server, upload, watch), after geometry.js.
+// The rig is one JSON document (syncam.rig_formats.to_document); every edit makes a new one.
+
+const MAX_VIEWS = props.maxViews;
+const FIELDS = [
+  { key: "distance_m", name: "distance", unit: "m", step: 0.1, digits: 2 },
+  { key: "elevation_deg", name: "elevation", unit: "°", step: 1, digits: 1 },
+  { key: "azimuth_deg", name: "azimuth", unit: "°", step: 1, digits: 1 },
+];
+
+const FIRST_LOOK = props.layout.scene.camera;
+let rig = props.value;
+let pool = null; // the cameras of a file that has more than fit into a rig: up to eight of them are picked
+let picked = [];
+let selected = 0;
+let past = [];
+
+// ------------------------------------------------------------------------------------------------- editing the rig
+
+function change(cameras, { title, description, keepPool = false } = {}) {
+  past = [...past.slice(-49), { rig, pool, picked }];
+  editing = "";
+  const { title: _, description: __, rings: ___, ...common } = rig;
+  rig = { ...common, ...(title && { title }), ...(description && { description }), cameras };
+  if (!keepPool) pool = null;
+  selected = Math.min(selected, cameras.length - 1);
+  show();
+}
+
+let editing = ""; // one drag of one slider is one step to undo
+function edit(index, key, value) {
+  const before = past;
+  const same = editing === `${index} ${key}`;
+  change(rig.cameras.map((entry, i) => (i === index ? { ...entry, [key]: value } : entry)));
+  if (same) past = before;
+  editing = `${index} ${key}`;
+}
+
+const turned = (azimuth) => ((((azimuth + 180) % 360) + 360) % 360) - 180 || 0;
+const still = (entry) => {
+  const [distance_m, elevation_deg, azimuth_deg] = startOf(entry).map((v) => Number(v.toFixed(3)));
+  return { distance_m, elevation_deg, azimuth_deg };
+};
+
+function addCamera(entry, after) {
+  if (rig.cameras.length >= MAX_VIEWS) return;
+  selected = after + 1;
+  change([...rig.cameras.slice(0, after + 1), entry, ...rig.cameras.slice(after + 1)]);
+}
+
+function nextCamera() {
+  const last = still(rig.cameras.at(-1));
+  return { ...last, azimuth_deg: turned(last.azimuth_deg + 20) };
+}
+
+function mirrored(entry) {
+  if (isOrbit(entry)) return { ...entry, azimuth_deg: -entry.azimuth_deg || 0 };
+  if ("keyframes" in entry) return { ...entry, keyframes: entry.keyframes.map(mirrored) };
+  const place = still(entry);
+  return { ...place, azimuth_deg: -place.azimuth_deg || 0 };
+}
+
+function undo() {
+  const before = past.pop();
+  if (!before) return;
+  ({ rig, pool, picked } = before);
+  selected = Math.min(selected, rig.cameras.length - 1);
+  show();
+}
+
+// A preset or a file. With more cameras than fit, four of them, evenly spread, and a picker for others.
+function open(fileDocument) {
+  const { cameras, title, description } = fileDocument;
+  if (cameras.length <= MAX_VIEWS) return change(cameras, { title, description });
+  change(rig.cameras);
+  past.pop();
+  pool = fileDocument;
+  pick([0, 1, 2, 3].map((i) => Math.floor((i * cameras.length) / 4)));
+}
+
+function pick(numbers) {
+  if (!numbers.length || numbers.length > MAX_VIEWS) return;
+  picked = [...numbers].sort((a, b) => a - b);
+  change(picked.map((number) => pool.cameras[number]), { keepPool: true });
+}
+
+function moveRing(key, value) {
+  pool = { ...pool, cameras: pool.cameras.map((entry) => ({ ...entry, [key]: value })) };
+  pick(picked);
+}
+
+// ---------------------------------------------------------------------------------------------------- building once
+
+const presetChip = (preset) => {
+  const chip = button(preset.title.replace(/, (\d+) cameras$/, " $1"), preset.description || preset.title, () => open(preset.document), "chip");
+  chip.dataset.preset = preset.name;
+  return chip;
+};
+const featured = make("div", { class: "syn-chips", role: "group", "aria-label": "camera presets" });
+featured.append(...props.presets.filter((p) => p.featured).map(presetChip));
+const more = make("details", { class: "syn-more" }, make("summary", {}, "More presets"));
+more.append(make("div", { class: "syn-chips" }, ...props.presets.filter((p) => !p.featured).map(presetChip)));
+
+const pickerTitle = make("span", {});
+const pickerRings = make("span", { class: "syn-rings" });
+const pickerChips = make("div", { class: "syn-picks" });
+const picker = make("div", { class: "syn-picker", hidden: true }, pickerTitle, pickerRings, pickerChips);
+
+const tabs = make("div", { class: "syn-tabs", role: "group", "aria-label": "camera to edit" });
+const heads = make("div", { class: "syn-columns", "aria-hidden": "true" }, ...FIELDS.map((field) => make("span", {}, field.name)));
+const rowList = make("div", { class: "syn-rows" });
+const rows = Array.from({ length: MAX_VIEWS }, (_, index) => buildRow(index));
+rowList.append(...rows.map((row) => row.node));
+tabs.append(...rows.map((row) => row.tab));
+
+function buildRow(index) {
+  const colour = props.style.colours[index % props.style.colours.length];
+  const number = index + 1;
+  const badge = (label) =>
+    make("button", { type: "button", class: "syn-badge", "aria-label": label, onclick: () => select(index) }, String(number));
+  const row = { inputs: [], tab: badge(`edit camera ${number}`) };
+  const fields = FIELDS.map((field, i) => {
+    const [low, high] = props.ranges[field.key];
+    const label = `camera ${number} ${field.name}`;
+    const slider = make("input", {
+      type: "range", min: low, max: high, step: field.step, "aria-label": label,
+      oninput: () => edit(index, field.key, slider.valueAsNumber), onchange: () => { editing = ""; sync(); }, onpointerdown: () => select(index),
+    });
+    const number_ = make("input", {
+      type: "number", min: low, max: high, step: field.step, "aria-label": `${label} in ${field.unit === "m" ? "metres" : "degrees"}`,
+      onchange: () => {
+        // Sliders end where it makes sense to drag to; typed numbers may go on to where the model says no.
+        if (Number.isFinite(number_.valueAsNumber)) edit(index, field.key, number_.valueAsNumber);
+        else show();
+        sync();
+      },
+    });
+    const trained = props.trained[field.key];
+    if (trained) {
+      const at = (value) => `${(100 * (Math.min(Math.max(value, low), high) - low)) / (high - low)}%`;
+      slider.style.setProperty("--from", at(trained[0]));
+      slider.style.setProperty("--to", at(trained[1]));
+    }
+    row.inputs[i] = { slider, number: number_ };
+    return make("label", { class: "syn-field" }, make("span", {}, field.name), slider, number_, make("i", {}, field.unit));
+  });
+  row.kind = make("span", { class: "syn-kind" });
+  row.freeze = button("make it still", `make camera ${number} stand still`, () => replace(index, still(rig.cameras[index])));
+  row.path = make("div", { class: "syn-path" }, row.kind, row.freeze);
+  row.orbit = make("div", { class: "syn-fields" }, ...fields);
+  row.remove = button(icon("remove"), `remove camera ${number}`, () => change(rig.cameras.filter((_, i) => i !== index)));
+  const actions = make(
+    "div",
+    { class: "syn-actions" },
+    button(icon("copy"), `duplicate camera ${number}`, () => addCamera(rig.cameras[index], index)),
+    button(icon("mirror"), `mirror camera ${number} to the other side`, () => replace(index, mirrored(rig.cameras[index]))),
+    row.remove,
+  );
+  row.node = make("div", { class: "syn-row", role: "group", "aria-label": `camera ${number}` }, badge(`select camera ${number}`));
+  row.node.append(row.orbit, row.path, actions);
+  for (const node of [row.node, row.tab]) node.style.setProperty("--camera", colour);
+  return row;
+}
+
+const replace = (index, entry) => change(rig.cameras.map((old, i) => (i === index ? entry : old)));
+
+const addButton = button("+ camera", "add a camera", () => addCamera(nextCamera(), rig.cameras.length - 1));
+const undoButton = button("undo", "undo the last change of the cameras", undo);
+const formatSelect = make(
+  "select",
+  { "aria-label": "export cameras as", onchange: () => exportRig(formatSelect.value) },
+  make("option", { value: "" }, "export…"),
+  ...props.formats.map((format) => make("option", { value: format }, format)),
+);
+const rowTools = make("div", { class: "syn-tools" }, addButton, undoButton, formatSelect);
+const reference = make("p", { class: "syn-note", hidden: !props.relative }, props.relative ? "Camera 1 is the reference: this model sees only where the others stand relative to it." : "");
+
+const plot = make("div", { class: "syn-plot", role: "img", "aria-label": "the cameras around the scene in 3D" });
+const overlay = make("canvas", { class: "syn-overlay", "aria-hidden": "true" });
+const fromButton = button("", "look from the selected camera", () => look(fromSelected()));
+const viewTools = make(
+  "div",
+  { class: "syn-viewtools" },
+  button("reset", "reset the 3D view", () => look(FIRST_LOOK)),
+  button("top", "look from above", () => look({ eye: { x: -0.001, y: 0, z: 2.2 }, up: { x: -1, y: 0, z: 0 } })),
+  fromButton,
+);
+element.append(
+  make("div", { class: "syn-presets" }, featured, more, picker),
+  make("div", { class: "syn-desk" }, make("div", {}, tabs, heads, rowList, rowTools, reference), make("div", { class: "syn-stage3d" }, plot, overlay, viewTools)),
+);
+
+// ---------------------------------------------------------------------------------------------------------- showing
+
+function select(index) {
+  selected = index;
+  showRows();
+}
+
+function showRows() {
+  rows.forEach((row, index) => {
+    const entry = rig.cameras[index];
+    row.node.hidden = row.tab.hidden = !entry;
+    row.node.classList.toggle("selected", index === selected);
+    row.tab.classList.toggle("selected", index === selected);
+    if (!entry) return;
+    row.orbit.hidden = !isOrbit(entry);
+    row.path.hidden = isOrbit(entry);
+    row.remove.disabled = rig.cameras.length === 1;
+    if (isOrbit(entry)) {
+      FIELDS.forEach((field, i) => {
+        const { slider, number } = row.inputs[i];
+        // A slider under the finger shows what was dragged, not what that was rounded to.
+        if (slider !== document.activeElement || slider.valueAsNumber !== entry[field.key]) slider.value = entry[field.key];
+        number.value = Number(entry[field.key].toFixed(field.digits));
+      });
+    } else {
+      const stations = "keyframes" in entry ? entry.keyframes.length : matricesOf(entry).length;
+      const kind = "keyframes" in entry ? "moves through" : moves(entry) ? "moves along" : "stands at";
+      row.kind.textContent = `${entry.label ? `${entry.label}: ` : ""}${kind} ${stations} ${"keyframes" in entry ? "keyframes" : stations > 1 ? "poses" : "a pose from a file"}`;
+    }
+  });
+  addButton.disabled = rig.cameras.length >= MAX_VIEWS;
+  undoButton.disabled = !past.length;
+  fromButton.textContent = `from camera ${selected + 1}`;
+  const current = JSON.stringify(rig.cameras);
+  for (const chip of element.querySelectorAll("[data-preset]")) {
+    const preset = props.presets.find((p) => p.name === chip.dataset.preset);
+    chip.setAttribute("aria-pressed", JSON.stringify(preset.document.cameras) === current || pool === preset.document);
+  }
+}
+
+function showPicker() {
+  picker.hidden = !pool;
+  if (!pool) return;
+  pickerTitle.textContent = `${pool.title || "This file"} has ${pool.cameras.length} cameras; pick up to ${MAX_VIEWS}:`;
+  pickerRings.replaceChildren(
+    ...Object.entries(pool.rings ?? {}).map(([key, values]) => {
+      const field = FIELDS.find((f) => f.key === key);
+      const choice = make("select", { "aria-label": `ring ${field.name}`, onchange: () => moveRing(key, Number(choice.value)) });
+      choice.append(...values.map((v) => make("option", { value: v, selected: v === pool.cameras[0][key] }, `${field.name} ${v} ${field.unit}`)));
+      return choice;
+    }),
+  );
+  pickerChips.replaceChildren(
+    ...pool.cameras.map((entry, index) => {
+      const on = picked.includes(index);
+      const chip = button(String(index + 1), `camera ${index + 1} of the file ${entry.label ?? ""}`, () => pick(on ? picked.filter((i) => i !== index) : [...picked, index]), "pick");
+      chip.setAttribute("aria-pressed", on);
+      return chip;
+    }),
+  );
+}
+
+let drawing = false;
+let traces = [];
+function show() {
+  showRows();
+  showPicker();
+  traces = rigTraces(rig.cameras, props.lens, props.style, studio.time ?? 0);
+  syncSoon();
+  draw();
+}
+
+function draw() {
+  if (drawing || !window.Plotly) return;
+  drawing = true;
+  requestAnimationFrame(async () => {
+    drawing = false;
+    const shown = traces;
+    await Plotly.react(plot, shown, { ...props.layout, autosize: true }, { displayModeBar: false, responsive: true, displaylogo: false });
+    element.dataset.drawn = JSON.stringify(rig.cameras); // what the picture shows now, for tests
+    drawFrames();
+  });
+}
+
+const look = (camera) => Plotly.relayout(plot, { "scene.camera": { center: { x: 0, y: 0, z: 0 }, up: { x: 0, y: 0, z: 1 }, ...camera } });
+
+function fromSelected() {
+  const pose = poseAt(rig.cameras[selected], studio.time ?? 0);
+  const far = length(pose.position) || 1;
+  const [x, y, z] = pose.position.map((v) => (1.3 * v) / far);
+  const up = Object.fromEntries(["x", "y", "z"].map((axis, i) => [axis, -pose.down[i]]));
+  return { eye: { x, y, z }, up };
+}
+
+// The frame that the player shows, inside each frustum that still stands where the result's camera stood.
+function drawFrames() {
+  const scene = plot._fullLayout?.scene?._scene;
+  const context = overlay.getContext("2d");
+  const ratio = window.devicePixelRatio || 1;
+  const [width, height] = [plot.clientWidth, plot.clientHeight];
+  if (overlay.width !== width * ratio || overlay.height !== height * ratio) {
+    overlay.width = width * ratio;
+    overlay.height = height * ratio;
+  }
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, width, height);
+  const player = studio.player;
+  if (!scene?.glplot || !player?.ready()) return;
+  const { model, view, projection } = scene.glplot.cameraParams;
+  const times = (m, v) => [0, 1, 2, 3].map((row) => m[row] * v[0] + m[4 + row] * v[1] + m[8 + row] * v[2] + m[12 + row] * v[3]);
+  const screen = (point) => {
+    const scaled = point.map((value, axis) => value * scene.dataScale[axis]);
+    const clip = times(projection, times(view, times(model, [...scaled, 1])));
+    return [((1 + clip[0] / clip[3]) * width) / 2, ((1 - clip[1] / clip[3]) * height) / 2, clip[3]];
+  };
+  rig.cameras
+    .map((entry, index) => ({ index, entry, trace: traces[index + 2] }))
+    .filter(({ entry, index, trace }) => trace && JSON.stringify(entry) === JSON.stringify(player.cameras()[index]))
+    .map((camera) => ({ ...camera, corners: [1, 2, 3, 4].map((i) => screen([camera.trace.x[i], camera.trace.y[i], camera.trace.z[i]])) }))
+    .sort((a, b) => b.corners[0][2] - a.corners[0][2])
+    .forEach(({ index, corners: [a, b, c, d] }) => {
+      const [w, h] = player.size();
+      // Two triangles: seen from the side, a picture in perspective is not a parallelogram.
+      for (const [p, q, r, s, t] of [[a, b, d, 1, 1], [c, d, b, -1, -1]]) {
+        context.save();
+        context.beginPath();
+        for (const [x, y] of [p, q, r]) context.lineTo(x, y);
+        context.clip();
+        context.transform((s * (q[0] - p[0])) / w, (s * (q[1] - p[1])) / w, (t * (r[0] - p[0])) / h, (t * (r[1] - p[1])) / h, p[0], p[1]);
+        if (s < 0) context.translate(-w, -h);
+        player.paint(context, index, 0, 0, w, h);
+        context.restore();
+      }
+    });
+}
+studio.showTime = (time) => {
+  const moving = rig.cameras.some(moves);
+  studio.time = time;
+  if (moving) {
+    traces = rigTraces(rig.cameras, props.lens, props.style, time);
+    draw();
+  } else drawFrames();
+};
+
+// --------------------------------------------------------------------------------------------- to and from the server
+
+let waiting;
+function sync() {
+  clearTimeout(waiting);
+  if (JSON.stringify(props.value) === JSON.stringify(rig)) return;
+  props.value = rig;
+  trigger("input");
+}
+function syncSoon() {
+  clearTimeout(waiting);
+  waiting = setTimeout(sync, 150);
+}
+// A click elsewhere, such as on Generate, must find the last edit.
+document.addEventListener("pointerdown", (event) => element.contains(event.target) || sync(), true);
+
+watch("value", () => {
+  if (props.value && JSON.stringify(props.value) !== JSON.stringify(rig)) open(props.value);
+});
+
+async function exportRig(format) {
+  formatSelect.value = "";
+  if (!format) return;
+  const file = await server.export_for_page([rig, format]);
+  if (file.error) return trigger("error_said", { message: file.error });
+  const bytes = Uint8Array.from(atob(file.base64), (c) => c.charCodeAt(0));
+  const url = URL.createObjectURL(new Blob([bytes]));
+  download(url, file.name);
+  URL.revokeObjectURL(url);
+}
+
+function start() {
+  show();
+  plot.on?.("plotly_relayouting", drawFrames);
+  plot.on?.("plotly_relayout", drawFrames);
+  plot.on?.("plotly_click", ({ points }) => points[0].data.meta && select(points[0].data.meta - 1));
+  new ResizeObserver(() => requestAnimationFrame(drawFrames)).observe(plot);
+}
+showRows();
+if (window.Plotly) start();
+else {
+  const script = make("script", { src: fileUrl(props.plotly), async: true });
+  script.onload = () => Plotly.newPlot(plot, [], {}).then(start);
+  document.head.append(script);
+}

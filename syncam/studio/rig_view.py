@@ -1,0 +1,117 @@
+"""The camera desk: presets, camera rows and the live 3D view, as one gradio component.
+
+The rig is edited and drawn in the page, at once; its value is the rig's JSON document, which the server reads and
+checks like any other rig file.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import gradio as gr
+import plotly
+
+from syncam.cameras import MAX_VIEWS, Intrinsics, Rig
+from syncam.preview import CAMERA_COLOURS, NUM_PATH_POINTS, rig_figure
+from syncam.rig_formats import FILE_NAMES, export_cameras, list_presets, read_rig, to_document
+from syncam.shot import ModelCard
+from syncam.studio.scripts import component_script
+
+PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+FEATURED_PRESETS = ("arc4", "rise4", "step_back4", "combo", "stereo", "corners", "crane5", "bullet8", "orbit8")
+# How far sliders go: where dragging makes sense. Typed numbers may go further.
+SLIDER_RANGES = {"distance_m": (1, 12), "elevation_deg": (-10, 90), "azimuth_deg": (-180, 180)}
+
+
+ROOM = 1.3  # how much farther than in a saved picture the onlooker stands: the panel is narrow
+
+
+def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
+    """The desk, whose value is a rig document (``syncam.rig_formats.to_document``).
+
+    ``.input`` fires when a person has changed it. Set to a document of more cameras than a rig can have, it lets the
+    person pick.
+    """
+    figure = json.loads(rig_figure(rig, card.hfov_deg, (card.width, card.height)).to_json())
+    ground, subject, frustum = figure["data"][:3]
+    eye = figure["layout"]["scene"]["camera"]["eye"]
+    figure["layout"]["scene"]["camera"]["eye"] = {axis: ROOM * far for axis, far in eye.items()}
+    gr.set_static_paths([PLOTLY_JS])
+    return gr.HTML(
+        to_document(rig),
+        html_template='<div class="syn-rig"></div>',
+        js_on_load=component_script("geometry.js", "rig_view.js"),
+        apply_default_css=False,
+        server_functions=[export_for_page],
+        presets=_presets(),
+        layout=figure["layout"],
+        style={
+            "ground": ground,
+            "subject": subject,
+            "frustum": frustum,
+            "colours": CAMERA_COLOURS,
+            "pathPoints": NUM_PATH_POINTS,
+        },
+        lens=vars(Intrinsics.from_hfov(card.hfov_deg, card.width, card.height)),
+        ranges=SLIDER_RANGES,
+        trained={"distance_m": card.trained.distance_m, "elevation_deg": card.trained.elevation_deg},
+        relative=card.relative_poses,
+        formats=list(FILE_NAMES),
+        maxViews=MAX_VIEWS,
+        plotly=PLOTLY_JS.as_posix(),
+        **options,
+    )
+
+
+def rig_from(value) -> Rig:
+    """The rig that the page or a client sent: a document, a list of cameras, JSON text, inline text, a preset's name.
+
+    Raises: ValueError if it is none of these.
+    """
+    if isinstance(value, (dict, list)):
+        value = json.dumps(value)  # read by the same strict reader as a file
+    if not isinstance(value, str):
+        raise ValueError(f"a rig is JSON, text or a preset's name, got {type(value).__name__}")
+    return read_rig(value)
+
+
+def camera_file(rig: Rig, to: str) -> tuple[str, bytes]:
+    """(name, contents) of the rig in another program's format; several files become one zip."""
+    files = export_cameras(rig, to)
+    if len(files) == 1:
+        return next(iter(files.items()))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return f"{to}.zip", buffer.getvalue()
+
+
+def export_for_page(request: list) -> dict:
+    """What the page's export menu downloads: ``[document, format]`` -> name and contents, or what is wrong."""
+    try:
+        document, to = request
+        name, data = camera_file(rig_from(document), to)
+    except ValueError as error:
+        return {"error": str(error)}
+    return {"name": name, "base64": base64.b64encode(data).decode("ascii")}
+
+
+def _presets() -> list[dict]:
+    files = list_presets()
+    order = [name for name in FEATURED_PRESETS if name in files]
+    order += [name for name in files if name not in order]
+    return [
+        {
+            "name": name,
+            "title": files[name].title or name,
+            "description": files[name].description,
+            "featured": name in FEATURED_PRESETS,
+            "document": to_document(files[name]),
+        }
+        for name in order
+    ]

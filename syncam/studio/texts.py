@@ -1,0 +1,97 @@
+"""What the page says, as HTML. Everything that somebody typed is escaped here."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+
+import numpy as np
+from PIL import Image
+
+from syncam.preview import CAMERA_COLOURS
+from syncam.shot import ModelCard
+from syncam.studio.jobs import Job
+
+STAGES = {"text": "reading the prompt", "denoise": "denoising", "decode": "writing the videos"}
+MAX_WORDS_NAMED = 6
+
+
+def status_badge(card: ModelCard, status: str) -> str:
+    """Which model, and whether it is there."""
+    kind = status if status in ("loading", "ready") else "failed"
+    said = {"loading": "loading…", "ready": "ready"}.get(status, status)
+    return f'<span class="syn-status {kind}" role="status"><b>{html.escape(card.name)}</b> {html.escape(said)}</span>'
+
+
+def prompt_note(card: ModelCard, prompt: str) -> str:
+    """Words of the prompt that the model has never seen."""
+    unknown = card.unknown_words(prompt)
+    if not unknown:
+        return ""
+    named = ", ".join(f"<mark>{html.escape(word)}</mark>" for word in unknown[:MAX_WORDS_NAMED])
+    more = f" and {len(unknown) - MAX_WORDS_NAMED} more" if len(unknown) > MAX_WORDS_NAMED else ""
+    plural = "these words" if len(unknown) > 1 else "this word"
+    return f'<p class="syn-note warn" role="status">This model does not know {plural}: {named}{more}.</p>'
+
+
+def vocabulary(card: ModelCard) -> str:
+    """Every word that a model with a small vocabulary knows."""
+    if not card.vocabulary:
+        return ""
+    words = " ".join(f"<span>{html.escape(word)}</span>" for word in card.vocabulary)
+    return (
+        '<details class="syn-words"><summary>The words it knows</summary>'
+        f"<p>{html.escape(card.note)}</p><div>{words}</div></details>"
+    )
+
+
+def range_note(outside: list[str]) -> str:
+    """Whether the weights have seen cameras like these."""
+    if not outside:
+        return '<span class="syn-range inside">in the trained range</span>'
+    reasons = "; ".join(html.escape(reason) for reason in outside)
+    return f'<span class="syn-range outside">outside the trained range</span> <small>{reasons}</small>'
+
+
+def progress(job: Job, before: int) -> str:
+    """How far a job is, with what can be seen of its views already. Empty when there is nothing left to say."""
+    if job.state == "done":
+        return ""
+    if job.finished:
+        kept = " Your previous result is still here." if job.state == "stopped" else ""
+        kind = "" if job.state == "stopped" else "warn"
+        return f'<p class="syn-note {kind}" role="status">{html.escape(job.message)}{kept}</p>'
+    step = job.progress
+    if step is None:
+        line, done = (f"waiting: {before} before you" if before > 1 else "waiting for the model"), 0.0
+    else:
+        done = step.step / max(1, step.num_steps)
+        line = f"{STAGES[step.stage]} {len(job.shot.rig)} views"
+        if step.stage == "denoise":
+            line += f", step {step.step}/{step.num_steps}"
+        if step.seconds_left is not None:
+            line += f", about {max(1, round(step.seconds_left))} s left"
+    pictures = "" if step is None or step.preview is None else _pictures(step.preview)
+    return (
+        f'<div class="syn-progress"><p role="status">{line}</p>'
+        f'<progress max="1" value="{done:.3f}" aria-label="progress"></progress>{pictures}</div>'
+    )
+
+
+def _pictures(preview: np.ndarray) -> str:
+    cells = "".join(
+        f'<img alt="coarse view {number}" style="--camera:{CAMERA_COLOURS[number - 1]}" src="{data_url(picture, 70)}">'
+        for number, picture in enumerate(preview, 1)
+    )
+    return f'<div class="syn-coarse">{cells}</div>'
+
+
+def data_url(picture: np.ndarray, quality: int = 80, height: int | None = None) -> str:
+    """A picture (h w 3) as a WebP inside an address, to be shown without another request."""
+    image = Image.fromarray(picture)
+    if height:
+        image = image.resize((round(image.width * height / image.height), height), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "webp", quality=quality)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
