@@ -9,7 +9,11 @@ Axes: b sample or guidance half, v view, f latent frame, s position (row-major h
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from accelerate import init_empty_weights
 from einops import rearrange
 from torch import nn
 
@@ -31,20 +35,28 @@ def camera_features(c2w: torch.Tensor, relative: bool, unit_m: float) -> torch.T
     return rows.flatten(-2)
 
 
-def views_meet(tokens: torch.Tensor, num_views: int, num_frames: int) -> torch.Tensor:
+def views_meet(tokens: torch.Tensor, num_views: int) -> torch.Tensor:
     """Lay the tokens so that attention sees all views of one latent frame."""
-    return rearrange(tokens, "(b v) (f s) d -> (b f) (v s) d", v=num_views, f=num_frames)
+    return rearrange(tokens, "(b v) f s d -> (b f) (v s) d", v=num_views)
 
 
 def views_part(tokens: torch.Tensor, num_views: int, num_frames: int) -> torch.Tensor:
     """The inverse of :func:`views_meet`."""
-    return rearrange(tokens, "(b f) (v s) d -> (b v) (f s) d", v=num_views, f=num_frames)
+    return rearrange(tokens, "(b f) (v s) d -> (b v) f s d", v=num_views, f=num_frames)
 
 
-def add_camera(tokens: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
-    """Add one embedding per view and latent frame, camera (b v, f, d), to tokens (b v, f s, d), by broadcasting."""
-    batch, length, dim = tokens.shape
-    return (tokens.view(batch, camera.shape[1], -1, dim) + camera[:, :, None]).view(batch, length, dim)
+def in_slices(function: Callable, size: int | None, axis: int, *tensors: torch.Tensor):
+    """``function(*tensors)``, ``size`` indices of their axis at a time: the same numbers with less memory at once.
+
+    ``function`` returns one tensor, or several, that have the same axis. ``size`` None: everything at once.
+    """
+    if size is None:
+        return function(*tensors)
+    slices = zip(*(tensor.split(size, axis) for tensor in tensors), strict=True)
+    parts = [function(*tensors_of_slice) for tensors_of_slice in slices]
+    if isinstance(parts[0], tuple):
+        return tuple(torch.cat(part, axis) for part in zip(*parts, strict=True))
+    return torch.cat(parts, axis)
 
 
 @torch.no_grad()
@@ -53,3 +65,50 @@ def start_untrained(cam_encoder: nn.Linear, projector: nn.Linear) -> None:
     for layer in (cam_encoder, projector):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
+
+
+class MultiViewTransformer:
+    """What the multi-view versions of diffusers' transformers have in common; mixed into a subclass of each.
+
+    Its blocks have ``start_from_base()``, which initialises what the module added, and two sizes for running a large
+    model in little memory (:meth:`set_chunking`).
+    """
+
+    ADDED: tuple[str, ...]  # what of a block is not the base model's: the parameters that train
+
+    def multi_view_blocks(self) -> nn.ModuleList:
+        raise NotImplementedError
+
+    def set_chunking(self, views_at_a_time: int | None = None, frames_at_a_time: int | None = None) -> None:
+        """How many views the base model's operations take at once, and how many latent frames view attention."""
+        for block in self.multi_view_blocks():
+            block.views_at_a_time, block.frames_at_a_time = views_at_a_time, frames_at_a_time
+
+    def is_added(self, name: str) -> bool:
+        """Whether a parameter, by its name in the state dict, belongs to the module and not to the base model."""
+        return any(part in self.ADDED for part in name.split("."))
+
+    @classmethod
+    def from_base(cls, base: nn.Module, **config: Any):
+        """The base model with untrained view attention: same output, bit for bit, whatever the cameras.
+
+        It takes over the base model's own tensors, without a copy.
+        Raises: ValueError if the base model is not of this family.
+        """
+        # without diffusers' own keys: one of them makes values give way to the defaults of our class
+        base_config = {key: value for key, value in base.config.items() if not key.startswith("_")}
+        with init_empty_weights():
+            model = cls.from_config({**base_config, **config})
+        state = base.state_dict()
+        differing = [name for name in set(state) ^ set(model.state_dict()) if name in state or not model.is_added(name)]
+        if differing:
+            raise ValueError(f"this base model is not one for {cls.__name__}: {', '.join(sorted(differing)[:5])}")
+        model.load_state_dict(state, strict=False, assign=True)
+        for name, parameter in list(model.named_parameters()):
+            if parameter.is_meta:
+                owner, _, leaf = name.rpartition(".")
+                empty = torch.empty_like(parameter, dtype=base.dtype, device=base.device)
+                setattr(model.get_submodule(owner), leaf, nn.Parameter(empty))
+        for block in model.multi_view_blocks():
+            block.start_from_base()
+        return model

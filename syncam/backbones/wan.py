@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.configuration_utils import register_to_config
+from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  a saved pipeline is reloaded through this name
 from diffusers.models.normalization import FP32LayerNorm
@@ -27,7 +28,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin  # noqa: F401  
 from einops import rearrange, repeat
 from torch import nn
 
-from syncam.multiview import POSE_DIM, add_camera, start_untrained, views_meet, views_part
+from syncam.multiview import POSE_DIM, MultiViewTransformer, in_slices, start_untrained, views_meet, views_part
 
 NUM_TRAIN_TIMESTEPS = 1000  # a timestep is the noise level sigma times this
 
@@ -36,36 +37,43 @@ class MultiViewWanRope(WanRotaryPosEmbed):
     """Wan's rotary table, and beside it the table of view attention and the cameras.
 
     The stock model hands what this returns to every block untouched, which is how cameras reach them: checkpointing,
-    offload and compilation then see ordinary tensors.
+    offload and compilation then see ordinary tensors. The last tables are kept: a generation asks for the same ones
+    at every step.
     """
 
     cameras: torch.Tensor | None = None  # (b, v, f, 12); set for the length of one forward
     view_ids: torch.Tensor | None = None
+    _last: tuple = (None, None)
 
     def forward(self, hidden_states: torch.Tensor):
-        base = super().forward(hidden_states)
         if self.cameras is None:
-            return base
+            return super().forward(hidden_states)
+        num_views = self.cameras.shape[1]
+        view_ids = tuple(range(num_views)) if self.view_ids is None else tuple(self.view_ids.tolist())
+        key = (hidden_states.shape[2:], view_ids, self.freqs_cos.device, self.freqs_cos.dtype)
+        if self._last[0] != key:
+            tables = [self._view_table(table, view_ids, hidden_states) for table in (self.freqs_cos, self.freqs_sin)]
+            self._last = key, (*super().forward(hidden_states), *tables)
+        return *self._last[1], self.cameras.to(hidden_states.dtype)
+
+    def _view_table(self, table: torch.Tensor, view_ids: tuple[int, ...], hidden_states: torch.Tensor) -> torch.Tensor:
+        """The ordinary table with the view's number where the frame's would be: (1, v rows columns, 1, head_dim)."""
         _, _, _, height, width = hidden_states.shape
         rows, columns = height // self.patch_size[1], width // self.patch_size[2]
-        tables = [self._view_table(table, rows, columns) for table in (self.freqs_cos, self.freqs_sin)]
-        return *base, *tables, self.cameras.to(hidden_states.dtype)
-
-    def _view_table(self, table: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-        """The ordinary table with the view's number where the frame's would be: (1, v rows columns, 1, head_dim)."""
         views, vertical, horizontal = table.split([self.t_dim, self.h_dim, self.w_dim], dim=1)
-        num_views = self.cameras.shape[1]
-        ids = torch.arange(num_views, device=table.device) if self.view_ids is None else self.view_ids
         parts = [
-            repeat(views[ids], "v d -> v h w d", h=rows, w=columns),
-            repeat(vertical[:rows], "h d -> v h w d", v=num_views, w=columns),
-            repeat(horizontal[:columns], "w d -> v h w d", v=num_views, h=rows),
+            repeat(views[list(view_ids)], "v d -> v h w d", h=rows, w=columns),
+            repeat(vertical[:rows], "h d -> v h w d", v=len(view_ids), w=columns),
+            repeat(horizontal[:columns], "w d -> v h w d", v=len(view_ids), h=rows),
         ]
         return rearrange(torch.cat(parts, dim=-1), "v h w d -> 1 (v h w) 1 d")
 
 
 class MultiViewWanBlock(WanTransformerBlock):
     """A Wan block in which the views meet between self-attention and cross-attention."""
+
+    views_at_a_time: int | None = None  # see MultiViewTransformer.set_chunking
+    frames_at_a_time: int | None = None
 
     def __init__(self, dim: int, ffn_dim: int, num_heads: int, qk_norm: str, cross_attn_norm: bool, eps: float):
         super().__init__(dim, ffn_dim, num_heads, qk_norm, cross_attn_norm, eps)
@@ -94,30 +102,37 @@ class MultiViewWanBlock(WanTransformerBlock):
         if len(rotary_emb) == 2:  # no cameras: the stock block
             return super().forward(hidden_states, encoder_hidden_states, temb, rotary_emb)
         *base_rope, view_cos, view_sin, cameras = rotary_emb
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.scale_shift_table + temb.float()).chunk(6, dim=1)
-
-        normed = (self.norm1(hidden_states.float()) * (1 + scale) + shift).type_as(hidden_states)
-        hidden_states = (hidden_states.float() + self.attn1(normed, None, None, base_rope) * gate).type_as(
-            hidden_states
-        )
-
-        hidden_states = self.attend_across_views(hidden_states, temb, (view_cos, view_sin), cameras)
-
-        normed = self.norm2(hidden_states.float()).type_as(hidden_states)
-        hidden_states = hidden_states + self.attn2(normed, encoder_hidden_states, None, None)
-
-        normed = (self.norm3(hidden_states.float()) * (1 + ffn_scale) + ffn_shift).type_as(hidden_states)
-        return (hidden_states.float() + self.ffn(normed).float() * ffn_gate).type_as(hidden_states)
-
-    def attend_across_views(self, hidden_states, temb, view_rope, cameras) -> torch.Tensor:
-        """hidden_states (b v, f s, d) and cameras (b, v, f, 12) -> (b v, f s, d)."""
         _, num_views, num_frames, _ = cameras.shape
-        shift, scale, gate = (self.scale_shift_table_mvs + temb[:, :3].float()).chunk(3, dim=1)
-        normed = (self.norm_mvs(hidden_states.float()) * (1 + scale) + shift).type_as(hidden_states)
-        normed = add_camera(normed, self.cam_encoder(rearrange(cameras, "b v f p -> (b v) f p")))
-        met = self.mvs_attn(views_meet(normed, num_views, num_frames), None, None, view_rope)
-        update = views_part(self.projector(met), num_views, num_frames)
-        return (hidden_states.float() + update * gate).type_as(hidden_states)
+        embedded_cameras = self.cam_encoder(rearrange(cameras, "b v f p -> (b v) f 1 p"))
+
+        def attend_within_views(hidden_states, temb):
+            shift, scale, gate = (self.scale_shift_table + temb.float())[:, :3].chunk(3, dim=1)
+            normed = (self.norm1(hidden_states.float()) * (1 + scale) + shift).type_as(hidden_states)
+            update = self.attn1(normed, None, None, base_rope)
+            return (hidden_states.float() + update * gate).type_as(hidden_states)
+
+        def attend_across_views(frames, embedded_cameras):
+            return self.attend_across_views(frames, temb, (view_cos, view_sin), embedded_cameras, num_views)
+
+        def attend_to_text(hidden_states, encoder_hidden_states, temb):
+            shift, scale, gate = (self.scale_shift_table + temb.float())[:, 3:].chunk(3, dim=1)
+            normed = self.norm2(hidden_states.float()).type_as(hidden_states)
+            hidden_states = hidden_states + self.attn2(normed, encoder_hidden_states, None, None)
+            normed = (self.norm3(hidden_states.float()) * (1 + scale) + shift).type_as(hidden_states)
+            return (hidden_states.float() + self.ffn(normed).float() * gate).type_as(hidden_states)
+
+        hidden_states = in_slices(attend_within_views, self.views_at_a_time, 0, hidden_states, temb)
+        frames = hidden_states.unflatten(1, (num_frames, -1))
+        hidden_states = in_slices(attend_across_views, self.frames_at_a_time, 1, frames, embedded_cameras).flatten(1, 2)
+        return in_slices(attend_to_text, self.views_at_a_time, 0, hidden_states, encoder_hidden_states, temb)
+
+    def attend_across_views(self, frames, temb, view_rope, embedded_cameras, num_views: int) -> torch.Tensor:
+        """frames (b v, f, s, d), all or some of a video's, and their cameras (b v, f, 1, d) -> (b v, f, s, d)."""
+        shift, scale, gate = (self.scale_shift_table_mvs + temb[:, :3].float()).unsqueeze(2).chunk(3, dim=1)
+        normed = (self.norm_mvs(frames.float()) * (1 + scale) + shift).type_as(frames) + embedded_cameras
+        met = self.mvs_attn(views_meet(normed, num_views), None, None, view_rope)
+        update = views_part(self.projector(met), num_views, frames.shape[1])
+        return (frames.float() + update * gate).type_as(frames)
 
 
 class Float64Timesteps(nn.Module):
@@ -131,10 +146,10 @@ class Float64Timesteps(nn.Module):
         half = self.num_channels // 2
         frequency = 10000.0 ** (-torch.arange(half, dtype=torch.float64, device=timesteps.device) / half)
         angle = timesteps.double()[:, None] * frequency
-        return torch.cat([angle.cos(), angle.sin()], dim=-1).float()
+        return torch.cat([angle.cos(), angle.sin()], dim=-1).to(timesteps.dtype)
 
 
-class MultiViewWanTransformer(WanTransformer3DModel):
+class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
     """Wan's video transformer for several synchronised views; without cameras it is the stock model.
 
     Cameras come as ``attention_kwargs={"cameras": (b, v, f, 12)}`` with hidden_states (b v, c, f, h, w); see
@@ -143,9 +158,11 @@ class MultiViewWanTransformer(WanTransformer3DModel):
     Beside the stock configuration:
         prediction_type: "velocity", or "sample" if the network predicts clean latents (its output is then turned into
             the velocity that schedulers expect).
-        float64_timesteps: compute the timestep's sinusoid as the released code does.
+        float64_timesteps: treat the timestep as the released code does: rounded to the model's own dtype, then a
+            sinusoid in float64.
     """
 
+    ADDED = ("cam_encoder", "mvs_attn", "projector", "scale_shift_table_mvs")
     ignore_for_config = ["image_dim", "added_kv_proj_dim", "pos_embed_seq_len"]  # the stock class's, image-to-video
     _no_split_modules = ["MultiViewWanBlock"]
     _repeated_blocks = ["MultiViewWanBlock"]
@@ -199,19 +216,12 @@ class MultiViewWanTransformer(WanTransformer3DModel):
         if float64_timesteps:
             self.condition_embedder.timesteps_proj = Float64Timesteps(freq_dim)
 
-    @classmethod
-    def from_base(cls, base: WanTransformer3DModel, **config: Any) -> MultiViewWanTransformer:
-        """The base model with untrained view attention: same output, bit for bit, whatever the cameras."""
-        model = cls.from_config({**base.config, **config})
-        _, unexpected = model.load_state_dict(base.state_dict(), strict=False)
-        if unexpected:
-            raise ValueError(f"the base model has parts that Wan2.1 text-to-video has not: {', '.join(unexpected[:5])}")
-        for block in model.blocks:
-            block.start_from_base()
-        return model.to(base.dtype)
+    def multi_view_blocks(self) -> nn.ModuleList:
+        return self.blocks
 
     @contextmanager
     def _cameras(self, cameras: torch.Tensor | None = None, view_ids: torch.Tensor | None = None):
+        """Put the cameras where the rotary embedding finds them, for one forward."""
         self.rope.cameras, self.rope.view_ids = cameras, view_ids
         try:
             yield
@@ -226,12 +236,36 @@ class MultiViewWanTransformer(WanTransformer3DModel):
         return_dict: bool = True,
         attention_kwargs: dict[str, Any] | None = None,
     ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
+        if self.config.float64_timesteps:
+            timestep = timestep.to(hidden_states.dtype)
         with self._cameras(**(attention_kwargs or {})):
             output = super().forward(hidden_states, timestep, encoder_hidden_states, return_dict=False)[0]
         if self.config.prediction_type == "sample":
             sigma = (timestep.float() / NUM_TRAIN_TIMESTEPS).clamp(min=1e-3).view(-1, 1, 1, 1, 1)
             output = ((hidden_states.float() - output.float()) / sigma).type_as(hidden_states)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
+
+
+def from_published_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state dict in the released code's naming, renamed to ours; the given one is left as it is."""
+    return convert_wan_transformer_to_diffusers(dict(state))  # a copy: the converter empties what it is given
+
+
+def from_published_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The released code's configuration of a model -> that of :class:`MultiViewWanTransformer`."""
+    return {
+        "patch_size": tuple(config["patch_size"]),
+        "num_attention_heads": config["num_heads"],
+        "attention_head_dim": config["dim"] // config["num_heads"],
+        "in_channels": config["in_dim"],
+        "out_channels": config["out_dim"],
+        "text_dim": config["text_dim"],
+        "freq_dim": config["freq_dim"],
+        "ffn_dim": config["ffn_dim"],
+        "num_layers": config["num_layers"],
+        "eps": config["eps"],
+        "float64_timesteps": True,
+    }
 
 
 class FlowMatchScheduler(FlowMatchEulerDiscreteScheduler):

@@ -1,0 +1,157 @@
+"""Multi-view CogVideoX: diffusers' transformer with view attention in every block, as first released (December 2024).
+
+The views meet before a block's own attention. They bring their text tokens along, have a norm and a gate of their own,
+no rotary embedding, and one pose per view. Weights for it were never published.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention, CogVideoXAttnProcessor2_0
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  a saved pipeline is reloaded through this name
+from diffusers.models.normalization import CogVideoXLayerNormZero
+from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock, CogVideoXTransformer3DModel
+from einops import rearrange, repeat
+from torch import nn
+
+from syncam.multiview import POSE_DIM, MultiViewTransformer, in_slices, start_untrained, views_meet, views_part
+
+
+class MultiViewCogVideoXBlock(CogVideoXBlock):
+    """A CogVideoX block before which the views meet."""
+
+    views_at_a_time: int | None = None  # see MultiViewTransformer.set_chunking
+    frames_at_a_time: int | None = None
+
+    def __init__(
+        self,
+        dim: int,
+        num_attention_heads: int,
+        attention_head_dim: int,
+        time_embed_dim: int,
+        attention_bias: bool,
+        norm_elementwise_affine: bool,
+        norm_eps: float,
+        **others: Any,
+    ):
+        super().__init__(
+            dim,
+            num_attention_heads,
+            attention_head_dim,
+            time_embed_dim,
+            attention_bias=attention_bias,
+            norm_elementwise_affine=norm_elementwise_affine,
+            norm_eps=norm_eps,
+            **others,
+        )
+        self.norm_syncam = CogVideoXLayerNormZero(time_embed_dim, dim, norm_elementwise_affine, norm_eps)
+        self.cam_encoder = nn.Linear(POSE_DIM, dim)
+        self.attn_syncam = Attention(
+            query_dim=dim,
+            dim_head=attention_head_dim,
+            heads=num_attention_heads,
+            qk_norm="layer_norm",
+            eps=1e-6,
+            bias=attention_bias,
+            processor=CogVideoXAttnProcessor2_0(),
+        )
+        self.projector = nn.Linear(dim, dim)
+
+    def start_from_base(self) -> None:
+        """Initialise the new parts as published: a fresh norm and attention, ends at zero."""
+        for module in (*self.norm_syncam.modules(), *self.attn_syncam.modules()):
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        start_untrained(self.cam_encoder, self.projector)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        temb: torch.Tensor,
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        others = dict(attention_kwargs or {})
+        cameras, num_frames = others.pop("cameras", None), others.pop("num_frames", None)
+        if cameras is not None:
+            embedded_cameras = self.cam_encoder(rearrange(cameras, "b v p -> (b v) 1 1 p"))
+            num_views = cameras.shape[1]
+
+            def attend_across_views(frames):
+                return self.attend_across_views(frames, encoder_hidden_states, temb, embedded_cameras, num_views)
+
+            frames = hidden_states.unflatten(1, (num_frames, -1))
+            hidden_states = in_slices(attend_across_views, self.frames_at_a_time, 1, frames).flatten(1, 2)
+
+        stock_block = super().forward
+
+        def attend_within_views(hidden_states, encoder_hidden_states, temb):
+            return stock_block(hidden_states, encoder_hidden_states, temb, image_rotary_emb, others)
+
+        return in_slices(attend_within_views, self.views_at_a_time, 0, hidden_states, encoder_hidden_states, temb)
+
+    def attend_across_views(self, frames, text, temb, embedded_cameras, num_views: int) -> torch.Tensor:
+        """frames (b v, f, s, d), text (b v, n, d), temb (b v, e), cameras (b v, 1, 1, d) -> (b v, f, s, d)."""
+        num_frames = frames.shape[1]
+        normed, normed_text, gate, _ = self.norm_syncam(frames.flatten(1, 2), text, temb)
+        normed = normed.unflatten(1, (num_frames, -1)) + embedded_cameras
+        met, _ = self.attn_syncam(
+            views_meet(normed, num_views),
+            repeat(normed_text, "(b v) n d -> (b f) (v n) d", v=num_views, f=num_frames),
+        )
+        return frames + gate[:, None] * views_part(self.projector(met), num_views, num_frames)
+
+
+class MultiViewCogVideoXTransformer(MultiViewTransformer, CogVideoXTransformer3DModel):
+    """CogVideoX's video transformer for several synchronised views; without cameras it is the stock model.
+
+    Cameras come as ``attention_kwargs={"cameras": (b, v, 12)}``, one pose per view, with hidden_states
+    (b v, f, c, h, w). The stock pipeline doubles the batch for guidance: cameras with b = 1 then serve both halves.
+    """
+
+    ADDED = ("cam_encoder", "norm_syncam", "attn_syncam", "projector")
+    _no_split_modules = ["MultiViewCogVideoXBlock", "CogVideoXPatchEmbed"]
+    _repeated_blocks = ["MultiViewCogVideoXBlock"]
+    _skip_layerwise_casting_patterns = [
+        *CogVideoXTransformer3DModel._skip_layerwise_casting_patterns,
+        "cam_encoder",
+    ]
+
+    @functools.wraps(CogVideoXTransformer3DModel.__init__)  # the same signature, so the same configuration
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        config = self.config
+        self.transformer_blocks = nn.ModuleList(
+            MultiViewCogVideoXBlock(
+                dim=config.num_attention_heads * config.attention_head_dim,
+                num_attention_heads=config.num_attention_heads,
+                attention_head_dim=config.attention_head_dim,
+                time_embed_dim=config.time_embed_dim,
+                dropout=config.dropout,
+                activation_fn=config.activation_fn,
+                attention_bias=config.attention_bias,
+                norm_elementwise_affine=config.norm_elementwise_affine,
+                norm_eps=config.norm_eps,
+            )
+            for _ in range(config.num_layers)
+        )
+        for block in self.transformer_blocks:
+            start_untrained(block.cam_encoder, block.projector)
+
+    def multi_view_blocks(self) -> nn.ModuleList:
+        return self.transformer_blocks
+
+    def forward(self, hidden_states: torch.Tensor, *args, attention_kwargs: dict[str, Any] | None = None, **kwargs):
+        if attention_kwargs and attention_kwargs.get("cameras") is not None:
+            cameras = attention_kwargs["cameras"].to(hidden_states.dtype)
+            halves = len(hidden_states) // (len(cameras) * cameras.shape[1])
+            attention_kwargs = {
+                **attention_kwargs,
+                "cameras": cameras.repeat(halves, 1, 1),
+                "num_frames": hidden_states.shape[1] // (self.config.patch_size_t or 1),
+            }
+        return super().forward(hidden_states, *args, attention_kwargs=attention_kwargs, **kwargs)

@@ -1,0 +1,87 @@
+"""Tiny models of the real diffusers classes, with random weights: what the tests run on instead of gigabytes."""
+
+import torch
+from diffusers import CogVideoXTransformer3DModel, WanTransformer3DModel
+
+from syncam.backbones.cogvideox import MultiViewCogVideoXTransformer
+from syncam.backbones.wan import MultiViewWanTransformer
+
+TEXT_DIM, CHANNELS = 16, 4
+
+WAN = dict(
+    num_attention_heads=2,
+    attention_head_dim=24,
+    in_channels=CHANNELS,
+    out_channels=CHANNELS,
+    text_dim=TEXT_DIM,
+    freq_dim=32,
+    ffn_dim=96,
+    num_layers=2,
+    rope_max_seq_len=64,
+)
+COGVIDEOX = dict(
+    num_attention_heads=2,
+    attention_head_dim=32,
+    in_channels=CHANNELS,
+    out_channels=CHANNELS,
+    time_embed_dim=32,
+    text_embed_dim=TEXT_DIM,
+    num_layers=2,
+    sample_width=8,
+    sample_height=8,
+    sample_frames=9,
+    max_text_seq_length=6,
+)
+
+
+@torch.no_grad()
+def randomised(model, seed=0):
+    """Random weights everywhere, also where a fresh model has zeros: a stand-in for a trained one."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
+    return model.eval()
+
+
+class Wan:
+    """One forward of a tiny Wan: ``model(latents, cameras)`` with axes as in the family, views first."""
+
+    multi_view_class, stock_class, config, frame_axis = MultiViewWanTransformer, WanTransformer3DModel, WAN, 2
+
+    @staticmethod
+    def latents(num_views, num_frames=3, height=4, width=6, seed=0):
+        return torch.randn(
+            num_views, CHANNELS, num_frames, height, width, generator=torch.Generator().manual_seed(seed)
+        )
+
+    @staticmethod
+    def cameras(num_views, num_frames=3, seed=1):
+        return torch.randn(1, num_views, num_frames, 12, generator=torch.Generator().manual_seed(seed))
+
+    @staticmethod
+    def forward(model, latents, **attention_kwargs):
+        timestep, text = torch.full((len(latents),), 611.0), torch.ones(len(latents), 8, TEXT_DIM)
+        return model(latents, timestep, text, attention_kwargs=attention_kwargs or None).sample
+
+
+class CogVideoX(Wan):
+    """One forward of a tiny CogVideoX."""
+
+    multi_view_class, stock_class, config = MultiViewCogVideoXTransformer, CogVideoXTransformer3DModel, COGVIDEOX
+    frame_axis = 1
+
+    @staticmethod
+    def latents(num_views, num_frames=3, height=4, width=6, seed=0):
+        return Wan.latents(num_views, num_frames, height, width, seed).transpose(1, 2).contiguous()
+
+    @staticmethod
+    def cameras(num_views, num_frames=3, seed=1):
+        return Wan.cameras(num_views, 1, seed)[:, :, 0]
+
+    @staticmethod
+    def forward(model, latents, **attention_kwargs):
+        timestep, text = torch.full((len(latents),), 611), torch.ones(len(latents), 6, TEXT_DIM)
+        return model(latents, text, timestep, attention_kwargs=attention_kwargs or None).sample
+
+
+FAMILIES = {"wan": Wan, "cogvideox": CogVideoX}
