@@ -23,6 +23,7 @@ from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot, Stopped
 EXAMPLES_FOLDER = ASSETS_FOLDER / "examples"
 OUTPUTS_FOLDER = Path("outputs")
 MAX_WAITING = 32
+REMEMBERED = 100  # finished jobs
 UNWATCHED_SECONDS = 20.0  # how long a run outlives its page: enough for a reload, not for an abandoned tab
 HEARTBEAT_SECONDS, POLL_SECONDS = 0.5, 0.05
 
@@ -83,8 +84,8 @@ class Engine:
     Raises: ValueError if there is no such model.
     """
 
-    def __init__(self, model: str = "embedded", outputs: Path = OUTPUTS_FOLDER):
-        self.model, self.outputs = model, Path(outputs)
+    def __init__(self, model: str = "embedded", outputs: Path = OUTPUTS_FOLDER, examples: Path = EXAMPLES_FOLDER):
+        self.model, self.outputs, self._examples = model, Path(outputs), Path(examples)
         self.card = ModelCard.load(model)
         self.status = "loading"
         self.seconds_per_step: float | None = None  # of one view and one frame, measured on the last run
@@ -111,6 +112,9 @@ class Engine:
                 raise ValueError(f"The queue is full: {MAX_WAITING} runs are waiting already. Try again in a minute.")
             self._waiting.append(job)
             self._jobs[job.id] = job
+            finished = [job_id for job_id, job in self._jobs.items() if job.finished]
+            for job_id in finished[:-REMEMBERED]:
+                del self._jobs[job_id]  # what they made is still on disk
             self._wake.notify()
         return job
 
@@ -133,14 +137,14 @@ class Engine:
         Raises: ValueError if there is none (any more), whatever the page sent for an id.
         """
         if isinstance(result_id, str) and re.fullmatch(r"[\w-]{1,80}", result_id, re.ASCII):
-            for folder in (self.outputs / result_id, EXAMPLES_FOLDER / result_id):
+            for folder in (self.outputs / result_id, self._examples / result_id):
                 if (folder / "recipe.json").is_file():
                     return folder
         raise ValueError("This result is no longer on disk.")
 
     def examples(self) -> list[Path]:
         """The folders of shipped results, in the order of their names."""
-        folders = sorted(EXAMPLES_FOLDER.iterdir()) if EXAMPLES_FOLDER.is_dir() else []
+        folders = sorted(self._examples.iterdir()) if self._examples.is_dir() else []
         return [folder for folder in folders if (folder / "recipe.json").is_file()]
 
     def _work(self) -> None:

@@ -239,11 +239,9 @@ def build_studio(engine: Engine) -> gr.Blocks:
         prompt.change(
             lambda text: texts.prompt_note(card, text), prompt, prompt_note, trigger_mode="always_last", **quiet
         )
-        gr.on(
-            [desk.input, desk.change, steps.change, frames.change],
-            said(describe_rig), [desk, steps, frames], [rig_note, generate, estimate],
-            trigger_mode="always_last", **quiet,
-        )  # fmt: skip
+        describe = {"fn": said(describe_rig), "inputs": [desk, steps, frames], **quiet}
+        describe |= {"outputs": [rig_note, generate, estimate], "trigger_mode": "always_last"}
+        gr.on([desk.input, desk.change, steps.change, frames.change], **describe)
         clock.tick(
             lambda: (texts.status_badge(card, engine.status), gr.Timer(active=engine.status == "loading")),
             None, [badge, clock], **quiet,
@@ -255,7 +253,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
         then_show = {"fn": finish, "inputs": [job_id, browser], **quiet}
         then_show["outputs"] = [screen, browser, history, *buttons]
         begun = generate.click(said(begin), [new_seed, browser, *settings], [job_id, browser, seed, *buttons], **quiet)
-        begun.success(**watch).then(**then_show)
+        begun.success(**watch).then(**then_show).then(**describe)
         stop.click(stop_job, job_id, None, **quiet)
         opened = page.load(said(restore), browser, [*settings, job_id, screen, history, *buttons], **quiet)
         opened.then(**watch).then(**then_show)
