@@ -95,6 +95,8 @@ class MultiViewTransformer:
         It takes over the base model's own tensors, without a copy.
         Raises: ValueError if the base model is not of this family.
         """
+        if not issubclass(cls, type(base)):
+            raise ValueError(f"{type(base).__name__} is not a base model for {cls.__name__}")
         # without diffusers' own keys: one of them makes values give way to the defaults of our class
         base_config = {key: value for key, value in base.config.items() if not key.startswith("_")}
         with init_empty_weights():
@@ -102,7 +104,7 @@ class MultiViewTransformer:
         state = base.state_dict()
         differing = [name for name in set(state) ^ set(model.state_dict()) if name in state or not model.is_added(name)]
         if differing:
-            raise ValueError(f"this base model is not one for {cls.__name__}: {', '.join(sorted(differing)[:5])}")
+            raise ValueError(f"this is not a base model for {cls.__name__}: {', '.join(sorted(differing)[:5])}")
         model.load_state_dict(state, strict=False, assign=True)
         for name, parameter in list(model.named_parameters()):
             if parameter.is_meta:

@@ -147,10 +147,12 @@ def test_from_base_keeps_what_the_base_model_took_as_a_default(family):
     assert all(model.config[key] == value for key, value in config.items())
 
 
-def test_a_base_model_of_another_family_is_refused():
+def test_a_base_model_of_another_kind_is_refused():
     wan, cogvideox = FAMILIES["wan"], FAMILIES["cogvideox"]
-    with pytest.raises(ValueError, match="not one for MultiViewWanTransformer: .*attn"):
+    with pytest.raises(ValueError, match="CogVideoXTransformer3DModel is not a base model for MultiViewWan"):
         wan.multi_view_class.from_base(cogvideox.stock_class(**cogvideox.config))
+    with pytest.raises(ValueError, match="not a base model for MultiViewWanTransformer: .*add_k_proj"):
+        wan.multi_view_class.from_base(wan.stock_class(**wan.config, image_dim=8, added_kv_proj_dim=48))
 
 
 def test_camera_features_of_the_published_rigs_are_the_golden_ones():

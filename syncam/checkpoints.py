@@ -1,0 +1,194 @@
+"""Weights that come from elsewhere, looked at before they are believed.
+
+A checkpoint is accepted only if its size is within bounds, its names, shapes and kinds of number are the model's (which
+is found out without reading a single value), and every value is finite. A pickle is opened by PyTorch's restricted
+reader, never executed, and converted to safetensors once. Nothing here loads code that comes with weights.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+MAX_FILE_BYTES = 40 << 30
+MAX_CONFIG_BYTES = 4 << 20
+FLOAT_KINDS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+TRUSTED_LIBRARIES = ("diffusers", "transformers", "syncam.backbones.")
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def open_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a .safetensors file or of a PyTorch checkpoint, mapped from disk: no value is read yet.
+
+    Raises: ValueError saying what the file is, if it is not one of these.
+    """
+    if _kind_of(path) == "pickle":
+        return _open_pickle(path)
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+
+
+def declared_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes that a .safetensors file of weights declares, from its header.
+
+    Raises: ValueError if the file is not what it is called, or holds something else than floating point numbers.
+    """
+    with _opened(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        for name, part in slices.items():
+            if part.get_dtype() not in FLOAT_KINDS:
+                raise ValueError(f"{path.name}: {name} holds {part.get_dtype()}, expected {', '.join(FLOAT_KINDS)}")
+        return {name: tuple(part.get_shape()) for name, part in slices.items()}
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """The free texts in a .safetensors file's header."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+def compare(given: Shapes, expected: Shapes, what: str) -> None:
+    """Raises: ValueError listing the first five differences of names or shapes."""
+    differences = []
+    for name in sorted(set(given) | set(expected)):
+        if name not in given:
+            differences.append(f"{name} is missing")
+        elif name not in expected:
+            differences.append(f"{name} is not part of the model")
+        elif tuple(given[name]) != tuple(expected[name]):
+            differences.append(f"{name} is {_by(given[name])}, expected {_by(expected[name])}")
+    if differences:
+        more = f" (and {len(differences) - 5} more)" if len(differences) > 5 else ""
+        raise ValueError(f"{what} does not fit the model: {'; '.join(differences[:5])}{more}")
+
+
+def require_finite(tensors: Mapping[str, torch.Tensor], what: str) -> None:
+    """Raises: ValueError naming the first tensor with a NaN or an infinity."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{what} is unusable: {name} holds NaN or infinity")
+
+
+def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a model, which may be on the meta device."""
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def convert_once(
+    path: Path,
+    converted: Path,
+    expected: Shapes,
+    rename: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] = dict,
+) -> Path:
+    """Check a checkpoint and write it as safetensors to ``converted``, unless that is there already.
+
+    Raises: ValueError if it is not accepted; nothing is written then.
+    """
+    if converted.is_file() and declared_shapes(converted) == dict(expected):
+        return converted
+    state = rename(open_weights(path))
+    compare({name: tuple(tensor.shape) for name, tensor in state.items()}, expected, path.name)
+    require_finite(state, path.name)
+    converted.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = converted.with_suffix(".part")
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished)
+    unfinished.replace(converted)
+    return converted
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a model folder that asks for code that is not this project's, diffusers' or transformers'.
+
+    Raises: ValueError naming the file and the entry.
+    """
+    for path in sorted(folder.rglob("*.json")):
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            if path.name.startswith("tokenizer") or path.name.endswith("index.json"):
+                continue  # a vocabulary; it is not a configuration
+            raise ValueError(f"{path.name} in {folder.name} is too large for a configuration")
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, ValueError, RecursionError):
+            raise ValueError(f"{path.name} in {folder.name} is not JSON") from None
+        if not isinstance(config, dict):
+            continue
+        for entry in ("auto_map", "custom_pipelines", "custom_pipeline", "trust_remote_code"):
+            if config.get(entry):
+                raise ValueError(f"{path.name} in {folder.name} asks to run code of its own ({entry}); refused")
+        if path.name == "model_index.json":
+            for name, component in config.items():
+                if isinstance(component, list) and component[:1] != [None]:
+                    library = str(component[0])
+                    if not library.startswith(TRUSTED_LIBRARIES):
+                        raise ValueError(f"{folder.name} wants its {name} from {library!r:.60}; refused")
+
+
+@contextmanager
+def _opened(path: Path):
+    """A .safetensors file, once it is known to be one."""
+    if _kind_of(path) != "safetensors":
+        raise ValueError(f"{path.name} is a pickle; expected safetensors")
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path.name} is damaged or not complete: {error}") from None
+
+
+def _kind_of(path: Path) -> str:
+    """ "safetensors" or "pickle", by content.  Raises: ValueError saying what else the file seems to be."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ValueError(f"{path.name} has {size / 2**30:.0f} GiB; at most {MAX_FILE_BYTES >> 30} are accepted")
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        raise ValueError(f"{path.name} is empty")
+    if head.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{path.name} is a Git LFS pointer, not the weights: fetch it with git lfs pull")
+    if head.lstrip()[:1] == b"<":
+        raise ValueError(f"{path.name} is a web page, not weights: the download failed")
+    if head.startswith(b"PK\x03\x04"):
+        return "pickle"
+    if head.startswith(b"\x80"):
+        raise ValueError(f"{path.name} is an old-style pickle; zipped checkpoints and safetensors are read")
+    header_size = int.from_bytes(head[:8], "little")
+    if len(head) < 9 or head[8:9] != b"{" or 8 + header_size > size:
+        raise ValueError(f"{path.name} is neither safetensors nor a PyTorch checkpoint, or is not complete")
+    return "safetensors"
+
+
+def _open_pickle(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+        if packed:  # PyTorch never compresses; something that unpacks to terabytes would
+            raise ValueError(f"{path.name} is not a PyTorch checkpoint: {packed[0]!r:.60} is compressed")
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except ValueError:
+        raise
+    except Exception as error:  # the restricted reader fails in many ways; each means that it is not plain tensors
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path.name} is refused: it is damaged or more than plain tensors ({reason:.120})") from None
+    if not isinstance(state, dict) or not state:
+        raise ValueError(f"{path.name} is refused: expected a dictionary of tensors, got {type(state).__name__}")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{path.name} is refused: {name!r:.60} is not a tensor")
+        if tensor.dtype not in FLOAT_KINDS.values():
+            raise ValueError(f"{path.name} is refused: {name} holds {tensor.dtype}")
+    return state
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "a single number"
