@@ -17,7 +17,8 @@ import os
 import random
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ class TrainConfig:
     num_scenes: int = 6_000
     base_steps: int = 800
     multiview_steps: int = 8_000
-    views_per_step: int = 64
+    views_per_step: int = 96
     layers: int = 6
     width: int = 256
     frozen_base: bool = False  # the paper's way: only what the multi-view module added is trained
@@ -71,6 +72,23 @@ class TrainConfig:
     save_minutes: float = 4.0
     compile: bool = False
     init: Path | None = None  # a model folder to start from, instead of random weights
+
+    @classmethod
+    def from_words(cls, words: Iterable[str], **known) -> TrainConfig:
+        """A configuration from ``name=value`` words.  Raises: ValueError for an unknown name or an unfit value."""
+        defaults = {field.name: field.default for field in fields(cls)}
+        for word in words:
+            name, _, value = word.partition("=")
+            if name not in defaults:
+                raise ValueError(f"unknown option {name!r:.40}; there are: {', '.join(defaults)}")
+            kind = Path if name == "init" else type(defaults[name])
+            if kind is bool and value not in ("true", "false"):
+                raise ValueError(f"{name} must be true or false, got {value!r:.40}")
+            try:
+                known[name] = value == "true" if kind is bool else kind(value)
+            except ValueError:
+                raise ValueError(f"{name} must be {kind.__name__}, got {value!r:.40}") from None
+        return cls(**known)
 
 
 class TextToViews(nn.Module):
@@ -260,7 +278,7 @@ class MasterWeights:
         others = [p for p, is_matrix in zip(self.masters, inner) if not is_matrix]
         self.optimizers = [torch.optim.AdamW(others, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0)]
         if matrices:
-            self.optimizers.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.02))
+            self.optimizers.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.02, ns_steps=4))
         self.base_lrs = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.ema = EMAModel(self.masters, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
 
@@ -303,7 +321,7 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
     """All inputs of one training step, a function of the seed, the step and the scenes on disk."""
     rng = random.Random(f"{stage} {config.seed} {step} {rank}")
     generator = torch.Generator().manual_seed(rng.getrandbits(48))
-    num_views = 1 if stage == "base" else rng.choices((4, 3, 2, 1), (50, 15, 20, 15))[0]
+    num_views = 1 if stage == "base" else rng.choices((4, 2, 1), (70, 15, 15))[0]
     latents, c2w, captions = dataset.batch(rng, max(1, config.views_per_step // num_views), num_views)
     captions = ["" if rng.random() < config.text_dropout else caption for caption in captions]
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids

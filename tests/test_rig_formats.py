@@ -561,3 +561,20 @@ def test_any_json_is_read_or_refused_in_one_line(value):
         parse_cameras(json.dumps(value).encode())
     except ValueError as error:
         assert not re.search(r"[\n\r]", str(error))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("3,0,0;nan,0,0", "camera 2: distance must be a finite number"),
+        ("3,0,0;3,inf,0", "camera 2: elevation must be a finite number"),
+        ("0,0,0", "camera 1: distance 0 is outside"),
+        ("3,120,0", "camera 1: elevation 120 is outside -90..90"),
+        ("3,0", "camera 1: expected distance, elevation, azimuth"),
+        ("3,x,0", "camera 1: expected distance,elevation,azimuth"),
+        (";".join(["3,0,0"] * 9), "1 to 8 cameras, got 9"),
+    ],
+)
+def test_a_mistake_in_inline_text_names_the_camera_and_the_field(text, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        read_rig(text)

@@ -74,10 +74,10 @@ def read_cameras(source: str | Path) -> CameraFile:
     text = source.strip()
     if re.fullmatch(r"[\w-]{1,80}", text):
         return _read_preset(text)
-    if re.fullmatch(r"[-+.,;eE\d\s]{1,4000}", text):
-        return CameraFile(Rig.from_text(text).cameras, "text", f"Read as {TITLES['text']}.")
     if text.startswith(("{", "[", "#")):
         return parse_cameras(source.encode("utf-8", "surrogatepass"))
+    if "," in text and len(text) <= 4000:
+        return CameraFile(Rig.from_text(text).cameras, "text", f"Read as {TITLES['text']}.")
     raise ValueError(
         f"not a rig: {text!r:.60}. Give a preset's name ({', '.join(list_presets())}), "
         '"distance,elevation,azimuth; ..." such as "3,0,0;3,0,30", or a camera file'

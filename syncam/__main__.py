@@ -1,0 +1,161 @@
+"""The command line: ``python -m syncam generate | preview | train | evaluate | verify``.
+
+Each command imports what it needs when it runs, so that ``--help`` and a mistake in an argument are answered at once.
+A person's mistake is one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+
+RIG_HELP = "a preset's name, a camera file, or 'distance,elevation,azimuth;...' (metres, degrees)"
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line, without the usage."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = OneLineParser(prog="syncam", description="One prompt, several cameras, one moment in time.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (add_generate, add_preview, add_train, add_evaluate, add_verify):
+        add(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except (ValueError, OSError) as error:
+        parser.error(" ".join(str(error).split()) or type(error).__name__)
+    except KeyboardInterrupt:
+        print("syncam: stopped", file=sys.stderr)
+        return 130
+
+
+def path_or_text(argument: str) -> Path | str:
+    """A file or folder if there is one of that name, else text (a preset's name or a rig written out)."""
+    try:
+        return Path(argument) if Path(argument).exists() else argument
+    except (OSError, ValueError):  # too long or with a NUL: not a path
+        return argument
+
+
+def add_generate(commands) -> None:
+    command = commands.add_parser("generate", help="one synchronised video per camera")
+    command.add_argument("prompt", help="the scene, such as 'a red ball bouncing on stone tiles'")
+    command.add_argument("--rig", required=True, help=RIG_HELP)
+    command.add_argument("--out", required=True, type=Path, help="folder for the results")
+    command.add_argument("--model", default="embedded", help="a model's name or a folder of weights (embedded)")
+    command.add_argument("--seed", type=int, help="the same seed gives the same videos (random)")
+    for name, kind, what in (
+        ("num-inference-steps", int, "denoising steps"),
+        ("guidance-scale", float, "how strictly the prompt is followed"),
+        ("num-frames", int, "frames per video"),
+        ("width", int, "pixels"),
+        ("height", int, "pixels"),
+        ("negative-prompt", str, "what to avoid"),
+    ):
+        command.add_argument(f"--{name}", type=kind, help=f"{what} (the model's own)")
+    command.add_argument("--save-frames", action="store_true", help="also write frames.npy (view, frame, y, x, rgb)")
+    command.set_defaults(run=generate)
+
+
+def generate(options: argparse.Namespace) -> None:
+    from tqdm.auto import tqdm
+
+    from syncam.rig_formats import read_rig
+    from syncam.shot import ModelCard, Progress, Shot
+
+    settings = {field.name: getattr(options, field.name) for field in fields(Shot) if field.name != "rig"}
+    card = ModelCard.load(options.model)
+    shot = Shot(rig=read_rig(path_or_text(options.rig)), **settings).resolved(card)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if unknown := card.unknown_words(shot.prompt):
+        known = ", ".join(card.vocabulary)
+        print(f"{card.title} does not know: {', '.join(unknown)}. It knows: {known}", file=sys.stderr)
+    for reason in card.outside_trained_range(shot.rig):
+        print(f"outside the trained range: {reason}", file=sys.stderr)
+
+    from syncam.pipeline import Pipeline  # takes seconds: only after everything was found to be in order
+
+    pipeline = Pipeline.load(options.model)
+    with tqdm(total=shot.num_inference_steps, desc=f"{len(shot.rig)} views", unit="step") as bar:
+
+        def show(progress: Progress) -> None:
+            bar.update(progress.step - bar.n)
+
+        video = pipeline.generate(shot, on_step=show)
+    written = video.save(options.out, save_frames=options.save_frames)
+    print(f"seed {shot.seed}: {', '.join(path.name for path in written)} in {options.out}")
+
+
+def add_preview(commands) -> None:
+    command = commands.add_parser("preview", help="draw cameras in 3D")
+    command.add_argument("cameras", help=RIG_HELP)
+    command.add_argument("-o", "--out", required=True, type=Path, help="an .html or .png file")
+    command.add_argument("--num-cameras", type=int, help="draw only so many, spread evenly")
+    command.set_defaults(run=preview)
+
+
+def preview(options: argparse.Namespace) -> None:
+    from syncam.preview import save_preview
+    from syncam.rig_formats import read_cameras
+
+    cameras = read_cameras(path_or_text(options.cameras))
+    save_preview(options.out, cameras.choose(options.num_cameras) if options.num_cameras else cameras)
+    print(f"{cameras.note} Drawn in {options.out}".strip())
+
+
+def add_train(commands) -> None:
+    command = commands.add_parser("train", help="train the embedded model; resumes where it was")
+    command.add_argument("--out", type=Path, default=Path("runs/embedded"), help="folder of the run (%(default)s)")
+    command.add_argument("options", nargs="*", metavar="NAME=VALUE", help="such as multiview_steps=4000 compile=true")
+    command.set_defaults(run=train)
+
+
+def train(options: argparse.Namespace) -> None:
+    from syncam.train import TrainConfig, train
+
+    folder = train(TrainConfig.from_words(options.options, out=options.out))
+    print(f"trained model: {folder}")
+
+
+def add_evaluate(commands) -> None:
+    command = commands.add_parser("evaluate", help="measure synchrony and cameras against the rendered truth")
+    command.add_argument("--model", default="embedded", help="a model's name or a folder of weights (embedded)")
+    command.add_argument("--out", type=Path, default=Path("outputs/evaluation"), help="folder (%(default)s)")
+    command.add_argument("--num-scenes", type=int, default=24, help="held-out scenes, four views each (%(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="which held-out scenes (%(default)s)")
+    command.set_defaults(run=evaluate)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    from syncam.evaluate import evaluate
+
+    print(evaluate(options.model, options.out, options.num_scenes, options.seed))
+
+
+def add_verify(commands) -> None:
+    command = commands.add_parser("verify", help="compare with recorded outputs of the published code")
+    command.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="reference .safetensors files")
+    command.set_defaults(run=verify)
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Exit code 1 if any file differs, 2 if one could not be read."""
+    from syncam.verify import verify
+
+    code = 0
+    for row in verify(options.paths):
+        print(row, file=sys.stderr if row.problem else sys.stdout, flush=True)
+        code = max(code, 2 if row.problem else 0 if row.agrees else 1)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
