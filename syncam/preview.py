@@ -107,7 +107,7 @@ def _trace(
 def _ground(farthest: float) -> go.Scatter3d:
     """Rings on the ground, each with its radius in metres."""
     step = 10 ** math.floor(math.log10(max(farthest, 1e-3)))
-    step = next(s for s in (step / 5, step / 2, step, 2 * step) if farthest / s <= 5)
+    step = next(s for s in (step / 5, step / 2, step, 2 * step) if farthest / s <= 5 + 1e-9)
     angle = np.linspace(0, 2 * np.pi, 97)
     circle = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], -1)
     radii = step * np.arange(1, max(1, math.ceil(farthest / step - 1e-9)) + 1)

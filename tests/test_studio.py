@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import random
 import subprocess
 import sys
 import threading
@@ -148,6 +149,18 @@ def test_what_is_wrong_with_a_request_is_said(client, studio, wrong, said):
         client.predict(**{"prompt": PROMPT, "rig": "3.5,0,0", "seed": 1, **QUICK, **wrong}, api_name="/generate")
     assert said in str(error.value)
     assert len(list(studio.engine.outputs.iterdir())) == before
+
+
+def test_how_well_the_views_agree_is_measured_on_the_renderers_own_video():
+    from syncam import toyworld
+
+    scene = toyworld.Scene.sample(random.Random(0), shape="ball", colour="red", motion="bounce", sky="clear")
+    video = toyworld.record(scene, read_rig("arc4"), num_frames=5)
+    video.recipe.update(model="embedded", prompt="a red ball")
+    seen = jobs.measured(video)["measured"]
+    assert seen["subject_found_percent"] == 100 and seen["reprojection_error_percent_of_width"] < 1
+    video.recipe.update(prompt="a ball")
+    assert jobs.measured(video) == {}
 
 
 # ----------------------------------------------------------------------------------------------------------- the jobs

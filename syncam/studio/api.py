@@ -1,9 +1,7 @@
 """The page's public endpoints, for ``gradio_client`` and curl: typed, named, checked like everything else."""
 
-from __future__ import annotations
-
+# Without "from __future__ import annotations": gradio makes the endpoints' types from annotations as they are here.
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,7 @@ def add_endpoints(engine: Engine) -> None:
         steps: int | None = None,
         guidance: float | None = None,
         frames: int | None = None,
-    ) -> AsyncIterator[tuple[dict | None, list[dict], dict]]:
+    ) -> tuple[dict, list[dict], dict]:  # what a client gets in the end
         """One synchronised video per camera.
 
         rig: a preset's name, "distance,elevation,azimuth; ..." in metres and degrees, or a rig as JSON.

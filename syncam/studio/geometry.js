@@ -40,7 +40,9 @@ function poseAt(entry, time) {
     return lookAtCentre(...places[start].map((value, i) => (1 - weight) * value + weight * places[start + 1][i]));
   }
   const matrices = matricesOf(entry);
-  const matrix = matrices[Math.round(time * (matrices.length - 1))];
+  const along = time * (matrices.length - 1);
+  const nearest = along % 1 === 0.5 ? 2 * Math.round(along / 2) : Math.round(along); // halves to even, as in Python
+  const matrix = matrices[nearest];
   const [right, down, forward, position] = [0, 1, 2, 3].map((column) => matrix.slice(0, 3).map((row) => row[column]));
   return { right, down, forward, position };
 }
@@ -64,7 +66,7 @@ const textAt = (total, texts) => Array.from({ length: total }, (_, i) => texts[i
 
 function groundColumns(farthest) {
   let step = 10 ** Math.floor(Math.log10(Math.max(farthest, 1e-3)));
-  step = [step / 5, step / 2, step, 2 * step].find((s) => farthest / s <= 5);
+  step = [step / 5, step / 2, step, 2 * step].find((s) => farthest / s <= 5 + 1e-9);
   const rings = Math.max(1, Math.ceil(farthest / step - 1e-9));
   const strokes = [];
   const texts = {};
@@ -86,8 +88,8 @@ function subjectColumns(size) {
   const tip = 4 * size;
   const arrow = [[0, 0, 0], [tip, 0, 0], [tip - size, size / 2, 0], [tip, 0, 0], [tip - size, -size / 2, 0]];
   const axes = [0, 1, 2].map((axis) => [-size, size].map((s) => [0, 1, 2].map((i) => (i === axis ? s : 0))));
-  const points = columns([...axes, arrow]);
-  return { ...points, text: textAt(points.x.length, { [points.x.length - arrow.length + 1]: "front" }) };
+  const points = columns([...axes, arrow, [[tip + size, 0, 0]]]);
+  return { ...points, text: textAt(points.x.length, { [points.x.length - 1]: "front" }) };
 }
 
 function frustumColumns(entry, pose, lens, depth, path) {

@@ -18,7 +18,8 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 
-from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot, Stopped
+from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot, Stopped, split_words
+from syncam.video import MultiViewVideo
 
 EXAMPLES_FOLDER = ASSETS_FOLDER / "examples"
 OUTPUTS_FOLDER = Path("outputs")
@@ -174,6 +175,7 @@ class Engine:
 
         try:
             result = self._pipeline.generate(job.shot, on_step=on_step, should_stop=job.should_stop)
+            result.recipe.update(measured(result))
             result.save(job.folder)
         except Stopped as stopped:
             return job._change(state="stopped", message=f"Stopped at step {stopped.step}.")
@@ -184,6 +186,21 @@ class Engine:
             return job._change(state="failed", message=_say_failure(error))
         self.seconds_per_step = (time.monotonic() - began) / _work_of(job.shot)
         job._change(state="done")
+
+
+def measured(result: MultiViewVideo) -> dict:
+    """How well the views of the embedded model's world agree, for the recipe; nothing where that can't be measured."""
+    if result.recipe.get("model") != "embedded":
+        return {}
+    evaluate = importlib.import_module("syncam.evaluate")  # needs torch: not before the model does
+    colours = [word for word in split_words(result.recipe["prompt"]) if word in evaluate.toyworld.COLOURS]
+    if not colours:
+        return {}
+    figures = evaluate.measure(result, colours[0])
+    seen = {"subject_found_percent": round(100 * float(figures["found"].mean()), 1)}
+    if len(figures["reprojection"]):
+        seen["reprojection_error_percent_of_width"] = round(float(figures["reprojection"].mean()), 2)
+    return {"measured": seen}
 
 
 def _work_of(shot: Shot) -> int:

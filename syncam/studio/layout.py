@@ -235,37 +235,39 @@ def build_studio(engine: Engine) -> gr.Blocks:
             shot = _shot(settings, new_seed=False)
             return gr.update(value=_query(shot), visible=True)
 
-        quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        hidden = {"show_progress": "hidden", "api_visibility": "private"}
+        quiet = {"queue": False, **hidden}  # what can't go wrong
+        # What can, goes through the queue: only there does gradio show its message. No limit: nothing here takes long.
+        told = {"concurrency_limit": None, **hidden}
         prompt.change(
             lambda text: texts.prompt_note(card, text), prompt, prompt_note, trigger_mode="always_last", **quiet
         )
-        describe = {"fn": said(describe_rig), "inputs": [desk, steps, frames], **quiet}
+        describe = {"fn": said(describe_rig), "inputs": [desk, steps, frames], **told}
         describe |= {"outputs": [rig_note, generate, estimate], "trigger_mode": "always_last"}
-        gr.on([desk.input, desk.change, steps.change, frames.change], **describe)
+        gr.on([desk.input, steps.change, frames.change], **describe)
         clock.tick(
             lambda: (texts.status_badge(card, engine.status), gr.Timer(active=engine.status == "loading")),
             None, [badge, clock], **quiet,
         )  # fmt: skip
 
         buttons = [generate, stop]
-        watch = {"fn": follow, "inputs": job_id, "outputs": progress, "concurrency_limit": None}
-        watch |= {"show_progress": "hidden", "api_visibility": "private"}
+        watch = {"fn": follow, "inputs": job_id, "outputs": progress, **told}
         then_show = {"fn": finish, "inputs": [job_id, browser], **quiet}
         then_show["outputs"] = [screen, browser, history, *buttons]
-        begun = generate.click(said(begin), [new_seed, browser, *settings], [job_id, browser, seed, *buttons], **quiet)
+        begun = generate.click(said(begin), [new_seed, browser, *settings], [job_id, browser, seed, *buttons], **told)
         begun.success(**watch).then(**then_show).then(**describe)
         stop.click(stop_job, job_id, None, **quiet)
-        opened = page.load(said(restore), browser, [*settings, job_id, screen, history, *buttons], **quiet)
+        opened = page.load(said(restore), browser, [*settings, job_id, screen, history, *buttons], **told)
         opened.then(**watch).then(**then_show)
         for row in (example_strip, history):
-            row.select(said(open_result), None, screen, **quiet)
-        screen.use_settings(said(use_settings), screen, settings, **quiet)
-        import_button.upload(said(import_file), import_button, settings, **quiet)
-        share.click(said(share_query), settings, link, **quiet).success(
+            row.select(said(open_result), None, screen, **told)
+        screen.use_settings(said(use_settings), screen, settings, **told)
+        import_button.upload(said(import_file), import_button, settings, **told)
+        share.click(said(share_query), settings, link, **told).success(
             None, link, link, js="(query) => window.syncam.shareLink(query)", api_visibility="private"
         )
         for component in (desk, screen):
-            component.error_said(said(_say_error), None, None, **quiet)
+            component.error_said(said(_say_error), None, None, **told)
         add_endpoints(engine)
     return page
 

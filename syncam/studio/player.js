@@ -153,16 +153,20 @@ function show() {
 const ready = () => Boolean(shown) && video.readyState >= 2;
 const frameAt = (seconds) => Math.max(0, Math.min(shown.recipe.num_frames - 1, Math.floor(seconds * shown.recipe.fps + 1e-3)));
 
-function onFrame(_, metadata) {
-  video.requestVideoFrameCallback(onFrame);
+function onFrame(seconds) {
   if (!shown) return;
-  frame = frameAt(metadata.mediaTime);
+  frame = frameAt(seconds);
   scrubber.value = frame;
   counter.textContent = `frame ${frame + 1}/${shown.recipe.num_frames}`;
   element.dataset.frame = frame;
   show();
 }
-video.requestVideoFrameCallback(onFrame);
+function onPlayed(_, metadata) {
+  video.requestVideoFrameCallback(onPlayed);
+  onFrame(metadata.mediaTime);
+}
+video.requestVideoFrameCallback(onPlayed);
+video.addEventListener("seeked", () => onFrame(video.currentTime)); // the browser may call no frame back while paused
 
 let before = performance.now();
 function animate(now) {
@@ -249,9 +253,11 @@ const KEYS = {
   g: () => setMode("grid"), b: () => setMode("bullet"), w: () => setMode("wipe"), l: () => setLoop(!video.loop),
 };
 document.addEventListener("keydown", (event) => {
-  // Not while somebody writes, or moves a slider or presses a button elsewhere with the same keys.
-  const target = event.target.closest?.("input, textarea, select, button, [contenteditable], [role=tab], [role=slider]");
-  if (!shown || target || event.ctrlKey || event.metaKey || event.altKey) return;
+  // Not while somebody writes, nor where the same key already does something.
+  const on = (selector) => event.target.closest?.(selector);
+  const taken = { " ": "button, a, summary, [role=button]", ArrowLeft: "[type=range]", ArrowRight: "[type=range]" }[event.key];
+  if (!shown || event.ctrlKey || event.metaKey || event.altKey || (taken && on(taken))) return;
+  if (on("textarea, select, [contenteditable], input:not([type=range], [type=checkbox])")) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const action = KEYS[key] ?? (/^[1-8]$/.test(key) ? () => setView(Number(key) - 1) : null);
   if (!action) return;
@@ -297,15 +303,15 @@ function load() {
   facts.textContent = shown.facts;
   take.replaceChildren(
     make("span", { class: "syn-facts" }, "Download"),
-    ...shown.views.map((file, index) => make("a", { class: "syn-button chip", href: file.url, download: file.orig_name }, `cam ${index + 1}`)),
-    make("a", { class: "syn-button chip", href: shown.mosaic.url, download: shown.mosaic.orig_name }, "mosaic"),
+    ...shown.views.map((file, index) => make("a", { class: "syn-button chip", href: fileUrl(file.path), download: file.orig_name }, `cam ${index + 1}`)),
+    make("a", { class: "syn-button chip", href: fileUrl(shown.mosaic.path), download: shown.mosaic.orig_name }, "mosaic"),
     button("bullet-time gif", "download the frame shown, seen from one camera after the other", () => save("gif"), "chip"),
     button("everything .zip", "videos, frames, recipe, and cameras for nerfstudio, COLMAP and 4D reconstruction", () => save("zip"), "chip"),
     button("use these settings", "put this result's prompt, cameras and seed into the fields above", () => trigger("use_settings"), "chip"),
   );
   element.dataset.result = shown.id;
   video.playbackRate = Number(speed.value);
-  video.src = shown.mosaic.url;
+  video.src = fileUrl(shown.mosaic.path);
   video.play().catch(() => showControls()); // a browser may want a click first
   if (mode === "bullet") sweeping = true;
   showControls();

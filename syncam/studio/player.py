@@ -86,4 +86,8 @@ def facts(recipe: dict) -> str:
         parts.append(f"made in {recipe['seconds']['all']:.1f} s")
     if recipe.get("model"):
         parts.append(str(recipe["model"]))
+    seen = recipe.get("measured") or {}
+    if "reprojection_error_percent_of_width" in seen:
+        error = seen["reprojection_error_percent_of_width"]
+        parts.append(f"measured: the views agree on where the subject is to {error:g} % of the picture's width")
     return " · ".join(parts)

@@ -253,12 +253,13 @@ function showPicker() {
   );
 }
 
+studio.traces = (cameras, time) => rigTraces(cameras, props.lens, props.style, time);
 let drawing = false;
 let traces = [];
 function show() {
   showRows();
   showPicker();
-  traces = rigTraces(rig.cameras, props.lens, props.style, studio.time ?? 0);
+  traces = studio.traces(rig.cameras, studio.time ?? 0);
   syncSoon();
   draw();
 }
@@ -330,7 +331,7 @@ studio.showTime = (time) => {
   const moving = rig.cameras.some(moves);
   studio.time = time;
   if (moving) {
-    traces = rigTraces(rig.cameras, props.lens, props.style, time);
+    traces = studio.traces(rig.cameras, time);
     draw();
   } else drawFrames();
 };
@@ -352,7 +353,9 @@ function syncSoon() {
 document.addEventListener("pointerdown", (event) => element.contains(event.target) || sync(), true);
 
 watch("value", () => {
-  if (props.value && JSON.stringify(props.value) !== JSON.stringify(rig)) open(props.value);
+  if (!props.value || JSON.stringify(props.value) === JSON.stringify(rig)) return;
+  open(props.value);
+  if (!pool) trigger("input"); // else what is picked is on its way
 });
 
 async function exportRig(format) {

@@ -1,0 +1,524 @@
+"""The page in a real browser: what a visitor sees and does, with the real model behind it."""
+
+import json
+import os
+import re
+import shutil
+import threading
+import time
+import zipfile
+from urllib.parse import urlencode, urlparse
+
+import gradio as gr
+import numpy as np
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from PIL import Image
+
+from syncam.cameras import FreeCamera, MovingCamera, OrbitCamera, Rig
+from syncam.preview import rig_figure
+from syncam.rig_formats import export_cameras, list_presets, read_rig, to_document
+from syncam.studio.layout import build_studio, launch_options
+from syncam.video import read_recipe
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+expect = sync_api.expect
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+HOSTILE = "<img src=x onerror=\"window.hacked='yes'\"><script>window.hacked='yes'</script> a red ball"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("no chromium was found: install it (apt-get install chromium) or set CHROMIUM to its path")
+    with sync_api.sync_playwright() as playwright:
+        software_webgl = ["--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *software_webgl])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A fresh visitor. Whatever goes wrong in the page, and every request, is written down."""
+
+    def __init__(self, browser, url: str, query: dict | None = None, **context):
+        self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **context})
+        self.page, self.faults, self.hosts = self.context.new_page(), [], set()
+        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        self.page.on("console", self._listen)
+        self.page.on("request", lambda request: self.hosts.add(urlparse(request.url).hostname))
+        self.page.on("response", self._look_at_response)
+        self.open(url + (f"?{urlencode(query)}" if query else ""))
+
+    def _listen(self, message):
+        if message.type == "error":
+            self.faults.append(f"console: {message.text} {message.location.get('url')}")
+
+    def _look_at_response(self, response):
+        if response.status >= 400:
+            self.faults.append(f"{response.status}: {response.url}")
+
+    def open(self, url: str):
+        self.page.goto(url)
+        # A page that is left says that its connection broke: nothing to hold against it.
+        self.faults = [fault for fault in self.faults if not re.search("AbortError|Connection errored out", fault)]
+        self.page.wait_for_selector(".syn-rig[data-drawn]", timeout=60_000)
+
+    def find(self, selector: str):
+        return self.page.locator(selector)
+
+    def button(self, name: str):
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def slider(self, camera: int, field: str):
+        return self.page.get_by_role("slider", name=f"camera {camera} {field}", exact=True)
+
+    def drawn(self) -> list[dict]:
+        """The cameras that the 3D view shows."""
+        return json.loads(self.find(".syn-rig").get_attribute("data-drawn"))
+
+    def sees_from_above(self) -> bool:
+        eye = self.page.evaluate("document.querySelector('.syn-plot')._fullLayout.scene._scene.getCamera().eye")
+        return eye["z"] > 2 and abs(eye["x"]) < 0.1 and abs(eye["y"]) < 0.1
+
+    def wait(self, condition: str, argument=None, timeout: float = 30_000):
+        self.page.wait_for_function(condition, arg=argument, timeout=timeout)
+
+    def wait_drawn(self, number: int, key: str, value: float):
+        """Until the 3D view shows that camera with that value."""
+        self.wait(
+            "([n, key, value]) => { const cameras = JSON.parse(document.querySelector('.syn-rig').dataset.drawn);"
+            " return cameras[n - 1]?.[key] === value }",
+            [number, key, value],
+        )
+
+    def result(self) -> str:
+        return self.find(".syn-player").get_attribute("data-result")
+
+    def wait_result(self, other_than: str):
+        self.wait("id => document.querySelector('.syn-player').dataset.result !== id", other_than, 90_000)
+
+    def set_quick(self):
+        """Few steps and frames, as somebody in a hurry would set them."""
+        self.find("#syn-quality button").first.click()
+        for label, value in (("Steps", "2"), ("Frames", "5")):
+            field = self.page.get_by_label(f"number input for {label}")
+            field.fill(value)
+            field.blur()
+
+    def generate(self) -> str:
+        before = self.result()
+        self.find("#syn-generate").click()
+        self.wait_result(before)
+        return self.result()
+
+
+@pytest.fixture
+def visit(browser, studio):
+    visits = []
+
+    def start(query: dict | None = None, **context) -> Visit:
+        visits.append(Visit(browser, studio.url, query, **context))
+        return visits[-1]
+
+    yield start
+    for each in visits:
+        faults, hosts = each.faults, each.hosts - {None}
+        each.context.close()
+        assert not faults
+        assert hosts <= {"127.0.0.1", "localhost"}, "a request left this machine"
+
+
+# ------------------------------------------------------------------------------------------------------ first minute
+
+
+def test_the_page_opens_with_an_example_that_plays_in_step(visit):
+    me = visit()
+    assert me.result() == "example"
+    me.wait("() => Number(document.querySelector('.syn-player').dataset.frame) > 2")
+    for _ in range(5):
+        frames = me.page.evaluate("[...document.querySelectorAll('.syn-grid canvas')].map(c => c.dataset.frame)")
+        assert len(frames) == 4 and len(set(frames)) == 1
+    tiles = me.page.evaluate("""() => [...document.querySelectorAll('.syn-grid canvas')].map(canvas =>
+        canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.reduce((sum, v) => sum + v, 0))""")
+    assert len(set(tiles)) == 4  # four different pictures
+    expect(me.find("#syn-badge")).to_contain_text("ready", timeout=60_000)
+
+
+def test_a_preset_moves_rows_and_frusta_and_keeps_the_viewpoint(visit):
+    me = visit()
+    me.button("look from above").click()
+    me.find("[data-preset=corners]").click()
+    me.wait_drawn(3, "azimuth_deg", 180)
+    assert me.sees_from_above()
+    assert [camera["azimuth_deg"] for camera in me.drawn()] == [0, 90, 180, -90]
+    expect(me.slider(2, "azimuth")).to_have_value("90")
+    expect(me.find("[data-preset=corners]")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_slider_moves_its_frustum_at_once_and_keeps_the_viewpoint(visit):
+    me = visit()
+    me.button("look from above").click()
+    milliseconds = me.page.evaluate("""async () => {
+        const slider = document.querySelector('[aria-label="camera 2 azimuth"]');
+        const desk = document.querySelector('.syn-rig');
+        const drawn = (value) => JSON.parse(desk.dataset.drawn)[1].azimuth_deg === value;
+        const took = [];
+        for (let value = 20; value < 30; value++) {
+            const began = performance.now();
+            slider.value = value;
+            slider.dispatchEvent(new Event('input', { bubbles: true }));
+            while (!drawn(value)) await new Promise(requestAnimationFrame);
+            took.push(performance.now() - began);
+        }
+        return took;
+    }""")
+    print(f"slider to redrawn picture: median {np.median(milliseconds):.0f} ms, worst {max(milliseconds):.0f} ms")
+    assert np.median(milliseconds) < 400
+    assert me.sees_from_above()
+
+
+MOVING = MovingCamera((OrbitCamera(4, 0, -40), OrbitCamera(5, 20, 10), OrbitCamera(4.5, 5, 30)), easing="smooth")
+FREE = FreeCamera(read_rig("4,20,30;5,40,-100").c2w()[:, 0], label="<b>free</b>")
+RIGS = {name: Rig(file.cameras[:8]) for name, file in list_presets().items()} | {"odd": Rig((MOVING, FREE))}
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.3, 1.0])
+def test_the_picture_in_the_page_is_the_python_figure(visit_once, moment):
+    for name, rig in RIGS.items():
+        figure = json.loads(rig_figure(rig, 50, (128, 128), moment).to_json())
+        drawn = visit_once.page.evaluate(
+            "([cameras, time]) => window.syncam.traces(cameras, time)", [to_document(rig)["cameras"], moment]
+        )
+        assert len(drawn) == len(figure["data"])
+        for trace, expected in zip(drawn, figure["data"], strict=True):
+            for axis in "xyz":
+                ours, theirs = (np.array(t[axis], float) for t in (trace, expected))
+                np.testing.assert_allclose(ours, theirs, atol=2e-6, equal_nan=True, err_msg=name)
+            for key in ("text", "name", "meta", "hovertext", "line", "textfont"):
+                assert trace.get(key) == expected.get(key), (name, key)
+
+
+@pytest.fixture(scope="module")
+def visit_once(browser, studio):
+    """One visitor for tests that only look."""
+    me = Visit(browser, studio.url)
+    yield me
+    me.context.close()
+
+
+# ---------------------------------------------------------------------------------------------------------- the rows
+
+
+def test_cameras_are_added_duplicated_mirrored_removed_and_brought_back(visit):
+    me = visit()
+    me.button("add a camera").click()
+    me.wait_drawn(5, "azimuth_deg", 50)
+    me.button("duplicate camera 1").click()
+    me.wait_drawn(2, "azimuth_deg", -30)
+    me.button("mirror camera 2 to the other side").click()
+    me.wait_drawn(2, "azimuth_deg", 30)
+    me.button("remove camera 1").click()
+    me.wait_drawn(1, "azimuth_deg", 30)
+    assert len(me.drawn()) == 5
+    expect(me.find("#syn-generate")).to_have_text("Generate 5 views")
+    for _ in range(4):
+        me.button("undo the last change of the cameras").click()
+    first = json.dumps(to_document(read_rig("arc4"))["cameras"], separators=(",", ":"))
+    me.wait("first => document.querySelector('.syn-rig').dataset.drawn === first", first)
+    for _ in range(4):
+        me.button("add a camera").click()
+    expect(me.button("add a camera")).to_be_disabled()
+    me.wait("() => JSON.parse(document.querySelector('.syn-rig').dataset.drawn).length === 8")
+
+
+def test_cameras_outside_the_trained_range_are_said(visit):
+    me = visit()
+    expect(me.find("#syn-range")).to_contain_text("in the trained range")
+    field = me.page.get_by_label("camera 2 elevation in degrees")
+    field.fill("80")
+    field.blur()
+    expect(me.find("#syn-range")).to_contain_text("outside the trained range")
+    expect(me.find("#syn-range")).to_contain_text("camera 2: elevation 80 is outside")
+
+
+def test_eight_of_a_dataset_files_cameras_can_be_picked(visit, tmp_path):
+    ring = [OrbitCamera(4, 10, 10.0 * number) for number in range(1, 11)]
+    for name, data in export_cameras(ring, "syncamvideo-v2").items():
+        (tmp_path / name).write_bytes(data)
+    me = visit()
+    me.find("[data-testid$=upload-button]").set_input_files(tmp_path / name)
+    expect(me.find(".syn-picker")).to_contain_text("10 cameras; pick up to 8")
+    me.wait_drawn(1, "azimuth_deg", 10)
+    assert len(me.drawn()) == 4
+    me.button("camera 10 of the file cam10").click()
+    me.wait_drawn(5, "azimuth_deg", 100)
+    expect(me.page.get_by_text("Read as SynCamVideo v2, centimetres, Unreal axes.")).to_be_visible()
+
+
+def test_a_file_that_is_no_camera_file_is_told(visit, tmp_path):
+    (tmp_path / "x.json").write_text('{"<b>hello</b>": 1}')
+    me = visit()
+    me.find("[data-testid$=upload-button]").set_input_files(tmp_path / "x.json")
+    expect(me.page.get_by_text("none of the camera files known here")).to_be_visible()
+
+
+def test_the_export_menu_saves_a_file_that_reads_back(visit, tmp_path):
+    me = visit()
+    with me.page.expect_download() as download:
+        me.page.get_by_label("export cameras as").select_option("nerfstudio")
+    download.value.save_as(tmp_path / "transforms.json")
+    np.testing.assert_allclose(read_rig(tmp_path / "transforms.json").c2w(), read_rig("arc4").c2w(), atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------------- running
+
+
+def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_reload(visit, studio, tmp_path):
+    me = visit()
+    me.page.get_by_label("What happens").fill("a blue cube spinning")
+    me.find("#syn-generate").click()
+    me.page.wait_for_selector(".syn-coarse img", timeout=60_000)
+    assert me.find(".syn-coarse img").count() == 4
+    assert me.result() == "example"  # the old result stays until the new one is there
+    expect(me.find(".syn-progress")).to_contain_text(re.compile(r"denoising 4 views, step \d+/\d+"))
+    expect(me.find("#syn-stop")).to_be_visible()
+    me.slider(1, "azimuth").fill("-90")  # editing goes on; the run keeps what it was given
+    me.wait_result("example")
+    made = me.result()
+    expect(me.find("#syn-generate")).to_be_visible()
+    recipe = read_recipe(studio.engine.outputs / made / "recipe.json")
+    assert recipe["prompt"] == "a blue cube spinning" and recipe["seed"] == 42
+    assert recipe["rig"]["cameras"][0]["azimuth_deg"] == -30
+    expect(me.find(".syn-facts").first).to_contain_text("seed 42")
+    expect(me.find("#syn-history .syn-card")).to_have_count(1)
+
+    me.open(studio.url)
+    me.wait("id => document.querySelector('.syn-player').dataset.result === id", made)
+    expect(me.find("#syn-history .syn-card")).to_contain_text("a blue cube spinning")
+
+    me.find("#syn-examples .syn-card").click()
+    me.wait("() => document.querySelector('.syn-player').dataset.result === 'example'")
+    me.find("#syn-history .syn-card").click()
+    me.wait("id => document.querySelector('.syn-player').dataset.result === id", made)
+    me.button("put this result's prompt, cameras and seed into the fields above").click()
+    expect(me.page.get_by_label("What happens")).to_have_value("a blue cube spinning")
+
+    with me.page.expect_download() as download:
+        me.button("videos, frames, recipe, and cameras for nerfstudio, COLMAP and 4D reconstruction").click()
+    download.value.save_as(tmp_path / "result.zip")
+    names = set(zipfile.ZipFile(tmp_path / "result.zip").namelist())
+    assert {"view_01.mp4", "mosaic.mp4", "recipe.json", "transforms.json", "sparse/0/cameras.txt"} <= names
+    with me.page.expect_download() as download:
+        me.button("download the frame shown, seen from one camera after the other").click()
+    download.value.save_as(tmp_path / "bullet.gif")
+    assert Image.open(tmp_path / "bullet.gif").n_frames == 6  # four views and back
+
+
+def test_stop_ends_the_run_and_keeps_the_old_result(visit):
+    me = visit({"steps": 50})
+    me.find("#syn-generate").click()
+    me.page.wait_for_selector(".syn-coarse img", timeout=60_000)
+    me.find("#syn-stop").click()
+    expect(me.find("#syn-progress")).to_contain_text(re.compile(r"Stopped at step \d+\. Your previous result is still"))
+    expect(me.find("#syn-generate")).to_be_visible()
+    assert me.result() == "example"
+
+
+def test_a_run_goes_on_over_a_reload(visit, studio):
+    me = visit({"steps": 25, "rig": "4,10,0;4,10,20", "frames": 5})
+    me.find("#syn-generate").click()
+    me.page.wait_for_selector(".syn-coarse img", timeout=60_000)
+    me.open(studio.url)
+    expect(me.find("#syn-stop")).to_be_visible()
+    me.wait_result("example")
+    assert read_recipe(studio.engine.outputs / me.result() / "recipe.json")["num_inference_steps"] == 25
+
+
+def test_what_is_impossible_is_said_and_the_page_goes_on(visit):
+    me = visit({"steps": 2, "frames": 5})
+    me.page.get_by_label("What happens").fill(" ")
+    me.find("#syn-generate").click()
+    expect(me.page.get_by_text("the prompt is empty")).to_be_visible()
+    me.page.get_by_label("What happens").fill("a red ball")
+    me.generate()
+
+
+def test_words_that_the_model_does_not_know_are_marked_while_typing(visit):
+    me = visit()
+    me.page.get_by_label("What happens").fill("a red elephant bouncing")
+    expect(me.find("#syn-prompt-note mark")).to_have_text("elephant")
+    me.button("spinning cube").click()
+    expect(me.page.get_by_label("What happens")).to_have_value(re.compile("cube spinning"))
+    expect(me.find("#syn-prompt-note mark")).to_have_count(0)
+
+
+def test_a_hostile_prompt_is_only_text_everywhere(visit, studio):
+    me = visit({"steps": 2, "frames": 5, "prompt": HOSTILE})
+    expect(me.page.get_by_label("What happens")).to_have_value(HOSTILE)
+    made = me.generate()
+    expect(me.find("#syn-history .syn-card")).to_contain_text("<script>window.hacked")
+    me.open(studio.url + "?" + urlencode({"rig": HOSTILE}))
+    expect(me.page.get_by_text("This link can't be read")).to_be_visible()
+    labelled = to_document(Rig((OrbitCamera(4, 0, 0, label=HOSTILE[:80]), OrbitCamera(4, 0, 20))))
+    me.open(studio.url + "?" + urlencode({"rig": json.dumps(labelled)}))
+    me.wait_drawn(1, "azimuth_deg", 0)
+    assert read_recipe(studio.engine.outputs / made / "recipe.json")["prompt"] == HOSTILE
+    assert me.page.evaluate("window.hacked") is None
+
+
+# ----------------------------------------------------------------------------------------------------------- the player
+
+
+def test_scrubbing_and_stepping_show_the_same_frame_in_every_view(visit):
+    me = visit()
+    me.page.get_by_label("time, frame").fill("6")
+    shown = "n => [...document.querySelectorAll('.syn-grid canvas')].every(c => c.dataset.frame === String(n))"
+    me.wait(shown, 6)
+    me.button("one frame on (right arrow)").click()
+    me.wait(shown, 7)
+    me.find(".syn-facts").first.click()
+    me.page.keyboard.press("ArrowLeft")
+    me.wait(shown, 6)
+    expect(me.find(".syn-counter")).to_have_text("frame 7/9")
+
+
+def test_bullet_time_holds_the_moment_and_sweeps_the_cameras(visit):
+    me = visit()
+    me.wait("() => Number(document.querySelector('.syn-player').dataset.frame) > 1")
+    me.page.keyboard.press("b")
+    seen = set()
+    frame = None
+    for _ in range(60):
+        canvas = me.find(".syn-single")
+        seen.add(canvas.get_attribute("data-views"))
+        frame = frame or me.find(".syn-player").get_attribute("data-frame")
+        me.page.wait_for_timeout(50)
+        if seen >= set("0123"):
+            break
+    assert seen >= set("0123")
+    assert abs(int(me.find(".syn-player").get_attribute("data-frame")) - int(frame)) <= 1  # the one that was decoding
+    me.page.keyboard.press(" ")  # holds the camera
+    expect(me.button("play or pause (space)")).to_have_attribute("aria-pressed", "false")
+
+
+def test_keys_and_buttons_choose_how_to_watch(visit):
+    me = visit()
+    me.page.keyboard.press("3")
+    expect(me.find(".syn-player")).to_have_attribute("data-mode", "solo")
+    expect(me.find(".syn-single")).to_have_attribute("data-views", "2")
+    me.page.keyboard.press("w")
+    expect(me.find(".syn-single")).to_have_attribute("data-views", "2 3")
+    me.button("two neighbouring views for red-cyan glasses").click()
+    expect(me.find(".syn-player")).to_have_attribute("data-mode", "anaglyph")
+    # Where left and right differ, red is the left eye's and blue the right eye's.
+    red, blue = me.page.evaluate("""async () => {
+        const video = document.querySelector('.syn-source');
+        video.pause();
+        await new Promise(resolve => setTimeout(resolve, 300));
+        const single = document.querySelector('.syn-single');
+        const [w, h] = [single.width, single.height];
+        const mixed = single.getContext('2d').getImageData(0, 0, w, h).data;
+        const tile = (n) => {
+            const canvas = new OffscreenCanvas(w, h);
+            const context = canvas.getContext('2d');
+            context.drawImage(video, (n % 2) * w, Math.floor(n / 2) * h, w, h, 0, 0, w, h);
+            return context.getImageData(0, 0, w, h).data;
+        };
+        const [left, right] = [tile(2), tile(3)];
+        const apart = (picture, channel) => {
+            let sum = 0;
+            for (let i = channel; i < picture.length; i += 4) sum += Math.abs(picture[i] - mixed[i]);
+            return sum / (w * h);
+        };
+        return [apart(left, 0), apart(right, 2)];
+    }""")
+    assert red < 2 and blue < 2
+    me.button("two neighbouring views in turn: depth without glasses").click()
+    me.page.keyboard.press("g")
+    expect(me.find(".syn-player")).to_have_attribute("data-mode", "grid")
+    me.page.keyboard.press("l")
+    expect(me.button("loop (L)")).to_have_attribute("aria-pressed", "false")
+
+
+def test_the_frame_shown_is_inside_the_frusta_until_their_camera_moves(visit):
+    me = visit()
+    pixels = "document.querySelector('.syn-overlay').getContext('2d').getImageData(0, 0, 2000, 2000).data"
+    painted = f"() => {pixels}.some((value) => value)"
+    me.wait(painted)
+    me.find("[data-preset=orbit8]").click()
+    me.wait_drawn(8, "azimuth_deg", 315)
+    me.wait(f"() => !({painted})()")
+
+
+# ------------------------------------------------------------------------------------------- links, phones, prefixes
+
+
+def test_a_shared_link_brings_everything_to_another_browser(visit):
+    me = visit()
+    me.page.get_by_label("What happens").fill("a green cone at night")
+    me.find("[data-preset=combo]").click()
+    me.find("#syn-seed input").fill("123")
+    me.find("#syn-seed input").blur()
+    me.find("#syn-share").click()
+    expect(me.find("#syn-link textarea, #syn-link input")).to_have_value(re.compile("^http://127.0.0.1.*prompt="))
+    link = me.find("#syn-link textarea, #syn-link input").input_value()
+
+    other = visit()
+    other.open(link)
+    other.wait_drawn(2, "azimuth_deg", 20)
+    expect(other.page.get_by_label("What happens")).to_have_value("a green cone at night")
+    expect(other.find("#syn-seed input")).to_have_value("123")
+    assert other.drawn() == to_document(read_rig("combo"))["cameras"]
+
+
+def test_dropping_one_of_our_videos_restores_its_settings(visit, studio):
+    me = visit({"steps": 2, "frames": 5, "prompt": "a pink cone", "rig": "4,10,0;5,20,40", "seed": 9})
+    made = studio.engine.outputs / me.generate()
+    other = visit()
+    other.find("[data-testid$=upload-button]").set_input_files(made / "view_02.mp4")
+    expect(other.page.get_by_label("What happens")).to_have_value("a pink cone")
+    other.wait_drawn(2, "azimuth_deg", 40)
+    expect(other.find("#syn-seed input")).to_have_value("9")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_wider_than_the_screen_and_generate_is_in_reach(visit, scheme):
+    me = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True)
+    assert me.page.evaluate("document.documentElement.scrollWidth") <= 390
+    box = me.find("#syn-generate").bounding_box()
+    assert box["y"] + box["height"] <= 844
+    assert me.find(".syn-row:visible").count() == 1
+    me.page.get_by_role("button", name="edit camera 3", exact=True).click()
+    expect(me.slider(3, "azimuth")).to_be_visible()
+    expect(me.slider(1, "azimuth")).to_be_hidden()
+
+
+def test_everything_that_can_be_pressed_or_moved_has_a_name(visit):
+    me = visit()
+    nameless = me.page.evaluate("""() => [...document.querySelectorAll('button, input, select, a[href]')]
+        .filter(node => node.offsetParent && !(node.getAttribute('aria-label') || node.innerText.trim() || node.title
+            || node.labels?.[0]?.innerText.trim() || node.getAttribute('aria-labelledby')))
+        .map(node => node.outerHTML.slice(0, 120))""")
+    assert nameless == []
+
+
+def test_the_page_works_behind_a_path_prefix(browser, studio):
+    page = build_studio(studio.engine)
+    app = gr.mount_gradio_app(FastAPI(), page, path="/some/where", **launch_options())
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        me = Visit(browser, f"http://127.0.0.1:{port}/some/where/", {"steps": 2, "frames": 5})
+        me.wait("() => Number(document.querySelector('.syn-player').dataset.frame) > 1")
+        me.generate()
+        me.context.close()
+        assert not [fault for fault in me.faults if "favicon" not in fault]  # which is the host's business
+    finally:
+        server.should_exit = True
+        thread.join(10)
