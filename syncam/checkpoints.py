@@ -13,9 +13,14 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from syncam.multiview import MultiViewTransformer
 
 MAX_FILE_BYTES = 40 << 30
 MAX_CONFIG_BYTES = 4 << 20
@@ -102,6 +107,53 @@ def convert_once(
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished)
     unfinished.replace(converted)
     return converted
+
+
+def save_added(transformer: MultiViewTransformer, path: Path, model: str) -> None:
+    """Write only what the module added to a base model, for :meth:`syncam.pipeline.Pipeline.load` to put back.
+
+    ``model``: the known model that it belongs to, which goes into the file's header.
+    """
+    state = transformer.state_dict()
+    state = {name: tensor.contiguous() for name, tensor in state.items() if transformer.is_added(name)}
+    save_file(state, path, metadata={"model": model})
+
+
+@contextmanager
+def from_hub(source: str):
+    """Say in one sentence why a repository, or a folder in its place, can't be had.
+
+    Raises: ConnectionError for the hub, ValueError for a folder.
+    """
+    try:
+        yield
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+        said = str(error).strip().splitlines()
+        reason = said[0] if said else type(error).__name__
+        if Path(source).exists():
+            raise ValueError(f"{source} is not a complete model: {reason:.200}") from None
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        reason = _HUB_ANSWERS.get(status, reason)
+        raise ConnectionError(f"{source} could not be had from the Hugging Face hub: {reason:.200}") from None
+
+
+_HUB_ANSWERS = {
+    401: "it asks for a login (huggingface-cli login)",
+    403: "access is not granted; ask for it on its page",
+    404: "there is no such repository, file or revision",
+    429: "too many requests; wait some minutes",
+}
+
+
+def fetched(weights: str, revision: str | None = None) -> Path:
+    """The local path of a weights file: a path, or "repository:file", which is downloaded (and resumed) if needed."""
+    if Path(weights).is_file():
+        return Path(weights)
+    repository, _, name = weights.partition(":")
+    if not name:
+        raise ValueError(f"there is no file {weights}")
+    with from_hub(repository):
+        return Path(hf_hub_download(repository, name, revision=revision))
 
 
 def check_folder(folder: Path) -> None:

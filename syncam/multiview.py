@@ -84,9 +84,10 @@ class MultiViewTransformer:
         for block in self.multi_view_blocks():
             block.views_at_a_time, block.frames_at_a_time = views_at_a_time, frames_at_a_time
 
-    def is_added(self, name: str) -> bool:
+    @classmethod
+    def is_added(cls, name: str) -> bool:
         """Whether a parameter, by its name in the state dict, belongs to the module and not to the base model."""
-        return any(part in self.ADDED for part in name.split("."))
+        return any(part in cls.ADDED for part in name.split("."))
 
     @classmethod
     def from_base(cls, base: nn.Module, **config: Any):

@@ -1,7 +1,7 @@
 """The one inference core: load once; a :class:`Shot` in, a :class:`MultiViewVideo` out.
 
-The stock diffusers pipeline runs with the views as its batch; the multi-view transformer receives the cameras through
-``attention_kwargs``. Page, command line, training and evaluation all generate through here.
+The stock diffusers pipeline of a family runs with the views as its batch; the multi-view transformer receives the
+cameras through ``attention_kwargs``. Page, command line, training and evaluation all generate through here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,49 +18,92 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from diffusers import DiffusionPipeline, WanPipeline
 
 import syncam
 import syncam.backbones.embedded  # noqa: F401  diffusers loads components only of modules that are imported already
-import syncam.backbones.wan  # noqa: F401
-from syncam.multiview import camera_features
+from syncam.backbones.base import Backbone, latent_times  # noqa: F401  latent_times is part of this module's interface
+from syncam.backbones.cogvideox import CogVideoXBackbone
+from syncam.backbones.wan import WanBackbone
+from syncam.memory import (
+    MemoryPlan,
+    Planner,
+    choose_offload,
+    component_bytes,
+    free_bytes,
+    is_out_of_memory,
+)
 from syncam.rig_formats import to_document
-from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot, Stopped
+from syncam.shot import ASSETS_FOLDER, KNOWN_MODELS, ModelCard, Progress, Shot, Stopped
 from syncam.video import MultiViewVideo
 
 diffusers.utils.logging.set_verbosity_error()  # it warns of any component class that is not its own
 diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
 
+BACKBONES: dict[str, type[Backbone]] = {"wan": WanBackbone, "cogvideox": CogVideoXBackbone}
 MANIFEST = "SHA256SUMS"
-MAX_TEXT_TOKENS = {"embedded": 24}  # otherwise the family's own 512
 
 
 class Pipeline:
     """A loaded model. ``card`` says what it can do; :meth:`generate` does it."""
 
-    def __init__(self, card: ModelCard, pipe: DiffusionPipeline, model_sha256: str = ""):
-        self.card, self.pipe, self.model_sha256 = card, pipe, model_sha256
-        pipe.set_progress_bar_config(disable=True)
+    def __init__(self, backbone: Backbone, model_sha256: str = "", offload: str | None = None):
+        """``offload``: where the weights are kept, see :func:`syncam.memory.choose_offload`; None: chosen by it."""
+        self.backbone, self.model_sha256 = backbone, model_sha256
+        self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        pipe = backbone.pipe
+        if offload is None:
+            on_cpu = self.device.type == "cpu"
+            offload = "none" if on_cpu else choose_offload(component_bytes(pipe), free_bytes(self.device))
+        if offload == "none":
+            pipe.to(self.device)
+        elif offload == "model":
+            pipe.enable_model_cpu_offload(device=self.device)
+        else:
+            pipe.enable_group_offload(self.device, offload_type="leaf_level")
+        self.planner = Planner(backbone, self.device, offload)
+
+    @property
+    def card(self) -> ModelCard:
+        return self.backbone.card
 
     @classmethod
-    def load(cls, model: str = "embedded") -> Pipeline:
-        """Load the weights of ``model``: a known name, or a folder in diffusers layout with a ``syncam.json``.
+    def load(
+        cls,
+        model: str = "embedded",
+        base: str = "",
+        revision: str | None = None,
+        weights_revision: str | None = None,
+        offload: str | None = None,
+    ) -> Pipeline:
+        """Load a model.
 
-        Raises: ValueError if there is no such model or a file is not what its manifest says.
+        Args:
+            model: a known name; a folder in diffusers layout with a ``syncam.json``; or a file of multi-view weights,
+                which are put into the base model they belong to.
+            base: a folder or hub repository to take the base model from, instead of the card's.
+            revision, weights_revision: commits on the hub, of the base model and of the weights.
+        Raises: ValueError if there is no such model or its files are not what they should be; ConnectionError if the
+            hub does not give them.
         """
         card = ModelCard.load(model)
-        folder = ASSETS_FOLDER / "embedded" if model == "embedded" else Path(model)
-        model_sha256 = verify_manifest(folder)
+        backbone_class = BACKBONES[card.family]
         on_accelerator = torch.accelerator.is_available()
         if not on_accelerator:
             # One core stays free for the page. The same number everywhere: it may change the last bit of a sum.
             torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
         dtype = torch.bfloat16 if on_accelerator else torch.float32
-        pipe = WanPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
-        if on_accelerator:
-            pipe.enable_model_cpu_offload()
-        return cls(card, pipe, model_sha256)
+        folder = ASSETS_FOLDER / "embedded" if model == "embedded" else Path(model)
+        if folder.is_dir():
+            model_sha256 = verify_manifest(folder)
+            return cls(backbone_class.load(card, folder, dtype), model_sha256, offload)
+        weights = card.weights if model in KNOWN_MODELS else model
+        backbone = backbone_class.assemble(card, weights, dtype, base, revision, weights_revision)
+        return cls(backbone, offload=offload)
+
+    def plan(self, shot: Shot) -> MemoryPlan:
+        """What a shot needs here, in memory and time.  Raises: ValueError if it is not possible for the model."""
+        return self.planner.plan(shot.resolved(self.card))
 
     def generate(
         self,
@@ -71,108 +115,114 @@ class Pipeline:
 
         ``on_step`` is called after every step with a coarse preview; ``should_stop`` is asked as often.
         The same shot gives bit-identical frames in one environment.
-        Raises: ValueError if the shot is not possible, Stopped if asked to stop, RuntimeError on NaN.
+        Raises: ValueError if the shot is not possible or does not fit, Stopped if asked to stop, RuntimeError on NaN,
+            MemoryError if memory runs out all the same.
         """
-        card, began = self.card, time.perf_counter()
-        shot = shot.resolved(card)
-        report = on_step or (lambda progress: None)
-        num_views = len(shot.rig)
-
-        report(Progress("text", 0, shot.num_inference_steps))
-        prompt_embeds, negative_embeds = self._encode_prompt(shot)
-        encoded = time.perf_counter()
-
-        def after_step(pipe, step: int, timestep, tensors: dict) -> dict:
-            if should_stop and should_stop():
-                raise Stopped(step + 1)
-            if on_step:
-                spent = time.perf_counter() - encoded
-                left = spent / (step + 1) * (shot.num_inference_steps - step - 1)
-                preview = self._preview(previous["latents"], tensors["latents"], step)
-                report(Progress("denoise", step + 1, shot.num_inference_steps, left, preview))
-            previous["latents"] = tensors["latents"]
-            return tensors
-
-        noise = self._noise(shot, num_views)
-        previous = {"latents": noise}
-        latents = self.pipe(
-            prompt_embeds=prompt_embeds.expand(num_views, -1, -1),
-            negative_prompt_embeds=None if negative_embeds is None else negative_embeds.expand(num_views, -1, -1),
-            height=shot.height,
-            width=shot.width,
-            num_frames=shot.num_frames,
-            num_inference_steps=shot.num_inference_steps,
-            guidance_scale=shot.guidance_scale,
-            latents=noise,
-            attention_kwargs={"cameras": self._cameras(shot)},
-            callback_on_step_end=after_step,
-            output_type="latent",
-        ).frames
-        if not torch.isfinite(latents).all():
-            raise RuntimeError("the model produced NaN or infinity, so nothing was saved; try another seed")
-        denoised = time.perf_counter()
-
-        report(Progress("decode", shot.num_inference_steps, shot.num_inference_steps))
-        frames = np.stack([self._decode(view) for view in latents.split(1)])
+        shot, began = shot.resolved(self.card), time.perf_counter()
+        cameras = self.backbone.cameras(shot)
+        plan = self.planner.plan(shot)
+        plan.require()
+        report, stop = on_step or (lambda progress: None), should_stop or (lambda: False)
+        num_steps = shot.num_inference_steps
+        try:
+            with torch.no_grad(), self._memory_given_back():
+                report(Progress("text", 0, num_steps))
+                prompt_embeds = self.backbone.encode_prompt(shot)
+                if on_step:
+                    self.backbone.prepare_preview()
+                encoded = time.perf_counter()
+                latents = self._denoise(shot, plan, cameras, prompt_embeds, on_step, stop)
+                if not torch.isfinite(latents).all():
+                    raise RuntimeError("the model produced NaN or infinity, so nothing was saved; try another seed")
+                denoised = time.perf_counter()
+                report(Progress("decode", num_steps, num_steps))
+                frames = self._decode(latents, stop, num_steps)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            advice = "Try fewer views, fewer frames or a smaller size."
+            raise MemoryError(f"Memory ran out with {plan.what}. {advice}") from None
         done = time.perf_counter()
+        self.planner.learn(plan, done - encoded)
         recipe = {
             **{key: value for key, value in asdict(shot).items() if key != "rig"},
             "rig": to_document(shot.rig),
-            "model": card.name,
+            "model": self.card.name,
             "model_sha256": self.model_sha256,
             "versions": {"syncam": syncam.__version__, "torch": torch.__version__, "diffusers": diffusers.__version__},
             "seconds": {"denoise": round(denoised - encoded, 3), "all": round(done - began, 3)},
-            "unknown_words": card.unknown_words(shot.prompt),
-            "outside_trained_range": card.outside_trained_range(shot.rig),
+            "unknown_words": self.card.unknown_words(shot.prompt),
+            "outside_trained_range": self.card.outside_trained_range(shot.rig),
         }
-        return MultiViewVideo(frames, shot.rig, card.fps, card.hfov_deg, recipe)
+        return MultiViewVideo(frames, shot.rig, self.card.fps, self.card.hfov_deg, recipe)
 
-    def _encode_prompt(self, shot: Shot) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Embeddings (1, n, d) of the prompt and, for guidance, of the negative prompt; once for all views."""
-        with torch.no_grad():
-            return self.pipe.encode_prompt(
-                shot.prompt,
-                shot.negative_prompt,
-                do_classifier_free_guidance=shot.guidance_scale > 1,
-                max_sequence_length=MAX_TEXT_TOKENS.get(self.card.name, 512),
-            )
+    def _denoise(self, shot: Shot, plan: MemoryPlan, cameras, prompt_embeds, on_step, should_stop) -> torch.Tensor:
+        """Clean latents (v, c, f, h, w), made by the family's own diffusers pipeline with the views as its batch."""
+        backbone, num_views, num_steps = self.backbone, len(shot.rig), shot.num_inference_steps
+        backbone.pipe.transformer.set_chunking(*plan.chunks)
+        began = time.perf_counter()
+        noise = backbone.own(backbone.noise(shot))
+        previous = noise
 
-    def _noise(self, shot: Shot, num_views: int) -> torch.Tensor:
-        """Independent noise per view, drawn one view after the other on the CPU: adding a camera keeps the others'."""
-        generator = torch.Generator().manual_seed(shot.seed)
-        latent_frames = (shot.num_frames - 1) // self.card.frames_per_latent + 1
-        scale = self.pipe.vae_scale_factor_spatial
-        shape = (self.pipe.transformer.config.in_channels, latent_frames, shot.height // scale, shot.width // scale)
-        return torch.stack([torch.randn(shape, generator=generator) for _ in range(num_views)])
+        def after_step(pipe, step: int, timestep, tensors: dict) -> dict:
+            nonlocal previous
+            if should_stop():
+                raise Stopped(step + 1)
+            if on_step:
+                left = (time.perf_counter() - began) / (step + 1) * (num_steps - step - 1)
+                clean = backbone.clean_estimate(previous.to(tensors["latents"]), tensors["latents"], step)
+                on_step(Progress("denoise", step + 1, num_steps, left, backbone.preview(backbone.ours(clean).float())))
+            previous = tensors["latents"]
+            return tensors
 
-    def _cameras(self, shot: Shot) -> torch.Tensor:
-        """What the camera encoders read, (1, v, f, 12): one pose per view and latent frame."""
-        c2w = torch.from_numpy(shot.rig.c2w(latent_times(shot.num_frames, self.card.frames_per_latent)))
-        features = camera_features(c2w, self.card.relative_poses, self.card.pose_unit_m)
-        return features[None].to(self.pipe._execution_device, torch.float32)
-
-    def _preview(self, before: torch.Tensor, after: torch.Tensor, step: int) -> np.ndarray:
-        """The clean picture that the last step was heading for, middle of the clip, (v, h, w, 3) uint8."""
-        sigmas = self.pipe.scheduler.sigmas
-        velocity = (after - before) / (sigmas[step + 1] - sigmas[step])
-        clean = (after - sigmas[step + 1] * velocity)[:, :, : after.shape[2] // 2 + 1]
-        return np.stack([self._decode(view)[-1] for view in clean.split(1)])
-
-    @torch.no_grad()
-    def _decode(self, latents: torch.Tensor) -> np.ndarray:
-        """Latents of one view (1, c, f, h, w) -> frames (t, h, w, 3) uint8."""
-        vae = self.pipe.vae
-        mean, std = (
-            torch.tensor(value, dtype=vae.dtype, device=latents.device).view(1, -1, 1, 1, 1)
-            for value in (vae.config.latents_mean, vae.config.latents_std)
+        prompt_embeds, negative_embeds = (
+            None if embeds is None else embeds.expand(num_views, -1, -1) for embeds in prompt_embeds
         )
-        video = vae.decode(latents.to(vae.dtype) * std + mean, return_dict=False)[0][0]
-        return ((video.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
+        latents = backbone.pipe(
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_embeds,
+            height=shot.height,
+            width=shot.width,
+            num_frames=shot.num_frames,
+            num_inference_steps=num_steps,
+            guidance_scale=shot.guidance_scale,
+            latents=noise,
+            attention_kwargs=backbone.attention_kwargs(cameras.to(self.device)),
+            callback_on_step_end=after_step,
+            output_type="latent",
+            **backbone.sampling(shot),
+        ).frames
+        return backbone.ours(latents)
 
+    def _decode(self, latents: torch.Tensor, should_stop, num_steps: int) -> np.ndarray:
+        """Latents (v, c, f, h, w) -> frames (v, t, h, w, 3) uint8, view by view.
 
-def latent_times(num_frames: int, frames_per_latent: int) -> np.ndarray:
-    """When each latent frame's pose is taken, in 0..1: at the last video frame it holds (frames 0, 4, 8, ...)."""
-    return np.arange(0, num_frames, frames_per_latent) / max(num_frames - 1, 1)
+        If memory runs out, the view is decoded again in smaller tiles: the minutes spent on the latents are not lost.
+        """
+        views = []
+        for view in latents.split(1):
+            if should_stop():
+                raise Stopped(num_steps)
+            for smaller in (1, 2, 4):
+                self.backbone.set_tiles(smaller)
+                try:
+                    views.append(self.backbone.decode(view))
+                    break
+                except (RuntimeError, MemoryError) as error:
+                    if smaller == 4 or not is_out_of_memory(error):
+                        raise
+        return np.stack(views)
+
+    @contextmanager
+    def _memory_given_back(self):
+        """Leave the device as it was found, also after a stop or a failure."""
+        try:
+            yield
+        finally:
+            self.backbone.set_tiles(1)
+            self.backbone.pipe.maybe_free_model_hooks()
+            if self.device.type != "cpu":
+                torch.accelerator.empty_cache()
 
 
 def write_manifest(folder: Path) -> None:

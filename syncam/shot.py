@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from syncam.cameras import Rig
+from syncam.cameras import DISTANCE_RANGE_M, ELEVATION_RANGE_DEG, Rig
 
 ASSETS_FOLDER = Path(__file__).resolve().parent.parent / "assets"
 MAX_PROMPT_CHARACTERS = 2000
@@ -33,6 +33,7 @@ class TrainedRange:
     azimuth_spread_deg: float  # largest difference of azimuth between two views; 360 is any
     num_views: int
     moving_cameras: bool
+    elevation_spread_deg: float = 180.0  # likewise
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class ModelCard:
     negative_prompt: str = ""
     vocabulary: tuple[str, ...] = ()  # empty: any word
     note: str = ""  # one honest sentence for the page
+    base: str = ""  # where the base model is, as a repository on the Hugging Face hub; empty: beside the card
+    weights: str = ""  # where the multi-view weights are, as "repository:file"; empty: none were published
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -71,12 +74,22 @@ class ModelCard:
 
     @classmethod
     def load(cls, model: str) -> ModelCard:
-        """The card of a model's name or of a folder of weights.  Raises: ValueError if there is none."""
-        folder = ASSETS_FOLDER / "embedded" if model == "embedded" else Path(model)
-        path = folder / "syncam.json"
-        if not path.is_file():
-            raise ValueError(f"unknown model {model!r:.80}: expected embedded, or a folder with syncam.json")
-        return cls.from_json(path.read_text(encoding="utf-8"))
+        """The card of a known model, of a folder of weights, or of a file of multi-view weights for a known model.
+
+        Raises: ValueError if there is none.
+        """
+        if model in KNOWN_MODELS:
+            return KNOWN_MODELS[model]
+        path = ASSETS_FOLDER / "embedded" if model == "embedded" else Path(model)
+        try:
+            if (path / "syncam.json").is_file():
+                return cls.from_json((path / "syncam.json").read_text(encoding="utf-8"))
+            if path.suffix in (".ckpt", ".safetensors") and path.is_file():
+                return KNOWN_MODELS[_model_of_weights(path)]
+        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+            raise ValueError(f"{path.name} does not say what model it is: {error!r:.120}") from None
+        known = ", ".join(["embedded", *KNOWN_MODELS])
+        raise ValueError(f"unknown model {model!r:.80}: expected {known}, a folder with syncam.json, or a weights file")
 
     def outside_trained_range(self, rig: Rig) -> list[str]:
         """What of a rig the weights have not seen, one short sentence each; empty if it is within."""
@@ -90,10 +103,14 @@ class ModelCard:
                     reasons.append(f"camera {number}: {name} {value:g} is outside {low:g}..{high:g} {unit}")
             if rig.cameras[number - 1].moves and not self.trained.moving_cameras:
                 reasons.append(f"camera {number} moves")
-        azimuths = [azimuth for *_, azimuth in places]
-        spread = max(abs((a - b + 180) % 360 - 180) for a in azimuths for b in azimuths)
-        if spread > self.trained.azimuth_spread_deg:
-            reasons.append(f"azimuths differ by {spread:g} degrees, more than {self.trained.azimuth_spread_deg:g}")
+        azimuths, elevations = [place[2] for place in places], [place[1] for place in places]
+        azimuth_spread = max(abs((a - b + 180) % 360 - 180) for a in azimuths for b in azimuths)
+        for name, spread, most in (
+            ("azimuths", azimuth_spread, self.trained.azimuth_spread_deg),
+            ("elevations", max(elevations) - min(elevations), self.trained.elevation_spread_deg),
+        ):
+            if spread > most + 1e-6:
+                reasons.append(f"{name} differ by {spread:g} degrees, more than {most:g}")
         if len(rig) > self.trained.num_views:
             reasons.append(f"{len(rig)} views, more than {self.trained.num_views}")
         return reasons
@@ -104,6 +121,76 @@ class ModelCard:
             return []
         known = set(self.vocabulary)
         return list(dict.fromkeys(word for word in split_words(prompt) if word not in known))
+
+
+def _model_of_weights(path: Path) -> str:
+    """Which known model a file of multi-view weights is for: what its header says, else the published one."""
+    if path.suffix == ".ckpt":
+        return "wan2.1-1.3b"
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(min(size, 64 << 20)))
+    return header.get("__metadata__", {}).get("model", "wan2.1-1.3b")
+
+
+KNOWN_MODELS = {
+    card.name: card
+    for card in (
+        ModelCard(
+            name="wan2.1-1.3b",
+            title="Wan2.1 1.3B with the published SynCamMaster weights",
+            family="wan",
+            width=832,
+            height=480,
+            num_frames=81,
+            max_frames=161,
+            frames_per_latent=4,
+            size_multiple=16,
+            fps=16.0,
+            hfov_deg=52.67,
+            relative_poses=True,
+            pose_unit_m=2.0,
+            # their training's own limits; poses are relative, so distance and elevation alone have none
+            trained=TrainedRange(DISTANCE_RANGE_M, ELEVATION_RANGE_DEG, 30.0, 2, False, elevation_spread_deg=15.0),
+            num_inference_steps=50,
+            guidance_scale=5.0,
+            negative_prompt=(  # the one that Wan was released with
+                "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
+                "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，"
+                "形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+            ),
+            note=(
+                "The published weights saw two views of people, at most 30 degrees of azimuth and 15 of elevation "
+                "apart. They know poses relative to camera 1 only: alone, its sliders change nothing."
+            ),
+            base="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+            weights="KwaiVGI/SynCamMaster-Wan2.1:step20000.ckpt",
+        ),
+        ModelCard(
+            name="cogvideox-2b",
+            title="CogVideoX 2B",
+            family="cogvideox",
+            width=720,
+            height=480,
+            num_frames=49,
+            max_frames=49,
+            frames_per_latent=4,
+            size_multiple=16,
+            fps=8.0,
+            hfov_deg=66.9,
+            relative_poses=True,
+            pose_unit_m=2.0,
+            trained=TrainedRange(DISTANCE_RANGE_M, ELEVATION_RANGE_DEG, 360.0, 1, False),
+            num_inference_steps=50,
+            guidance_scale=6.0,
+            note=(
+                "SynCamMaster weights for CogVideoX were never published: "
+                "these views will not agree until you train them (see README)."
+            ),
+            base="THUDM/CogVideoX-2b",
+        ),
+    )
+}
 
 
 def split_words(text: str) -> list[str]:

@@ -1,9 +1,22 @@
 """Tiny models of the real diffusers classes, with random weights: what the tests run on instead of gigabytes."""
 
+from pathlib import Path
+
 import torch
-from diffusers import CogVideoXTransformer3DModel, WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    AutoencoderKLWan,
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+    FlowMatchEulerDiscreteScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from transformers import T5Config, T5EncoderModel
 
 from syncam.backbones.cogvideox import MultiViewCogVideoXTransformer
+from syncam.backbones.embedded import build_text_encoder, build_tokenizer
 from syncam.backbones.wan import MultiViewWanTransformer
 
 TEXT_DIM, CHANNELS = 16, 4
@@ -85,3 +98,29 @@ class CogVideoX(Wan):
 
 
 FAMILIES = {"wan": Wan, "cogvideox": CogVideoX}
+
+
+def save_base(family: str, folder: Path) -> None:
+    """A tiny base model in the layout of the hub's repository: real classes, random weights, a few words."""
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(["a red ball on the sand"])
+    if family == "wan":
+        vae = AutoencoderKLWan(
+            base_dim=4,
+            z_dim=CHANNELS,
+            num_res_blocks=1,
+            latents_mean=[0.1] * CHANNELS,
+            latents_std=[0.5] * CHANNELS,
+        )
+        text_encoder = build_text_encoder(len(tokenizer), width=TEXT_DIM, layers=1)
+        transformer, scheduler = randomised(WanTransformer3DModel(**WAN)), FlowMatchEulerDiscreteScheduler(shift=3.0)
+        pipe = WanPipeline(tokenizer, text_encoder, vae, scheduler, transformer)
+    else:
+        vae = AutoencoderKLCogVideoX(
+            block_out_channels=(8, 8, 8, 8), latent_channels=CHANNELS, layers_per_block=1, norm_num_groups=2
+        )
+        config = T5Config(vocab_size=len(tokenizer), d_model=TEXT_DIM, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+        scheduler = CogVideoXDDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+        transformer = randomised(CogVideoXTransformer3DModel(**COGVIDEOX))
+        pipe = CogVideoXPipeline(tokenizer, T5EncoderModel(config), vae, transformer, scheduler)
+    pipe.save_pretrained(folder)

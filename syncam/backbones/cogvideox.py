@@ -10,6 +10,7 @@ import functools
 from typing import Any
 
 import torch
+from diffusers import CogVideoXPipeline
 from diffusers.models.attention_processor import Attention, CogVideoXAttnProcessor2_0
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  a saved pipeline is reloaded through this name
 from diffusers.models.normalization import CogVideoXLayerNormZero
@@ -17,7 +18,9 @@ from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBloc
 from einops import rearrange, repeat
 from torch import nn
 
+from syncam.backbones.base import Backbone
 from syncam.multiview import POSE_DIM, MultiViewTransformer, in_slices, start_untrained, views_meet, views_part
+from syncam.shot import Shot
 
 
 class MultiViewCogVideoXBlock(CogVideoXBlock):
@@ -155,3 +158,63 @@ class MultiViewCogVideoXTransformer(MultiViewTransformer, CogVideoXTransformer3D
                 "num_frames": hidden_states.shape[1] // (self.config.patch_size_t or 1),
             }
         return super().forward(hidden_states, *args, attention_kwargs=attention_kwargs, **kwargs)
+
+
+class CogVideoXBackbone(Backbone):
+    """CogVideoX: a discrete diffusion schedule with dynamic guidance, one scale for all latents, one pose per view."""
+
+    pipeline_class = CogVideoXPipeline
+    transformer_class = MultiViewCogVideoXTransformer
+    stock_class = CogVideoXTransformer3DModel
+    frame_axis = 1
+    guidance_in_batch = True
+
+    @classmethod
+    def adjust(cls, pipe: CogVideoXPipeline) -> None:
+        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, timestep_spacing="trailing")
+
+    def sampling(self, shot: Shot) -> dict[str, Any]:
+        # one generator per view for the samplers that draw noise on the way: adding a camera keeps the others'
+        generators = [torch.Generator().manual_seed(shot.seed + 1 + view) for view in range(len(shot.rig))]
+        return {"use_dynamic_cfg": True, "generator": generators}
+
+    def text_shape(self) -> tuple[int, int]:
+        config = self.pipe.transformer.config
+        return config.max_text_seq_length, config.text_embed_dim
+
+    def poses(self, shot: Shot) -> torch.Tensor:
+        """(v, 1, 4, 4).  Raises: ValueError if a camera moves: this module has one pose per view."""
+        for number, camera in enumerate(shot.rig.cameras, 1):
+            if camera.moves:
+                raise ValueError(f"camera {number} moves; CogVideoX's module takes one pose per view")
+        return super().poses(shot)[:, :1]
+
+    def attention_kwargs(self, cameras: torch.Tensor) -> dict[str, Any]:
+        return {"cameras": cameras[:, :, 0]}
+
+    def forward(self, transformer, latents, timesteps, text, cameras) -> torch.Tensor:
+        _, _, frames, height, width = latents.shape
+        rope = None
+        if transformer.config.use_rotary_positional_embeddings:
+            scale = self.pipe.vae_scale_factor_spatial
+            rope = self.pipe._prepare_rotary_positional_embeddings(
+                height * scale, width * scale, frames, latents.device
+            )
+        noise = transformer(
+            self.own(latents), text, timesteps, image_rotary_emb=rope, attention_kwargs=self.attention_kwargs(cameras)
+        ).sample
+        return self.ours(noise)
+
+    def own(self, latents: torch.Tensor) -> torch.Tensor:
+        return super().own(latents).to(self.pipe.transformer.dtype)  # its loop keeps latents in the model's precision
+
+    def signal_and_noise(self, step: int) -> tuple[float, float]:
+        scheduler = self.pipe.scheduler
+        if step < len(scheduler.timesteps):
+            alpha = float(scheduler.alphas_cumprod[scheduler.timesteps[step]])
+        else:
+            alpha = float(scheduler.final_alpha_cumprod)
+        return alpha**0.5, (1 - alpha) ** 0.5
+
+    def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents / self.pipe.vae.config.scaling_factor

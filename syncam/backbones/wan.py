@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 from diffusers.configuration_utils import register_to_config
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
@@ -28,7 +28,9 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin  # noqa: F401  
 from einops import rearrange, repeat
 from torch import nn
 
+from syncam.backbones.base import Backbone
 from syncam.multiview import POSE_DIM, MultiViewTransformer, in_slices, start_untrained, views_meet, views_part
+from syncam.shot import Shot
 
 NUM_TRAIN_TIMESTEPS = 1000  # a timestep is the noise level sigma times this
 
@@ -278,3 +280,42 @@ class FlowMatchScheduler(FlowMatchEulerDiscreteScheduler):
         if sigmas is None and not kwargs:
             sigmas = np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1]
         super().set_timesteps(num_inference_steps, device=device, sigmas=sigmas, **kwargs)
+
+
+class WanBackbone(Backbone):
+    """Wan2.1: flow matching, a float32 autoencoder with a mean and a deviation for each channel."""
+
+    pipeline_class = WanPipeline
+    transformer_class = MultiViewWanTransformer
+    stock_class = WanTransformer3DModel
+    transformer_config = {"float64_timesteps": True}
+    vae_dtype = torch.float32
+    frame_axis = 2
+    guidance_in_batch = False
+
+    @classmethod
+    def renamed(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return from_published_names(state)
+
+    @classmethod
+    def adjust(cls, pipe: WanPipeline) -> None:
+        pipe.scheduler = FlowMatchScheduler(shift=5.0)
+
+    def sampling(self, shot: Shot) -> dict[str, Any]:
+        return {}
+
+    def text_shape(self) -> tuple[int, int]:
+        return min(512, self.pipe.tokenizer.model_max_length), self.pipe.transformer.config.text_dim
+
+    def forward(self, transformer, latents, timesteps, text, cameras) -> torch.Tensor:
+        return transformer(latents, timesteps, text, attention_kwargs=self.attention_kwargs(cameras)).sample
+
+    def signal_and_noise(self, step: int) -> tuple[float, float]:
+        sigma = float(self.pipe.scheduler.sigmas[step])
+        return 1 - sigma, sigma
+
+    def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents * self._statistics(latents, "latents_std") + self._statistics(latents, "latents_mean")
+
+    def _statistics(self, latents: torch.Tensor, name: str) -> torch.Tensor:
+        return torch.tensor(self.pipe.vae.config[name]).to(latents).view(1, -1, 1, 1, 1)

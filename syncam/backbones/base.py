@@ -1,0 +1,273 @@
+"""What generating needs to know of a family of models: everything that is true of one and not of another.
+
+:class:`syncam.pipeline.Pipeline` is written against :class:`Backbone`; ``wan.py`` and ``cogvideox.py`` fill it in.
+Latents here are always (v, c, f, h, w) with unit scale, whatever order of axes a family's own pipeline wants.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import init_empty_weights
+from diffusers import DiffusionPipeline, ModelMixin
+
+from syncam.checkpoints import (
+    check_folder,
+    compare,
+    convert_once,
+    declared_shapes,
+    fetched,
+    from_hub,
+    open_weights,
+    require_finite,
+    shapes_of,
+)
+from syncam.multiview import MultiViewTransformer, camera_features
+from syncam.shot import ModelCard, Shot
+
+CACHE_FOLDER = Path(os.environ.get("SYNCAM_CACHE", Path.home() / ".cache" / "syncam"))
+SMALL_DECODER_PARAMETERS = 10_000_000  # a decoder up to this size is run at every step, for the preview
+
+
+class Backbone:
+    """A loaded diffusers pipeline of one family, with a multi-view transformer in it, and how to use it."""
+
+    pipeline_class: type[DiffusionPipeline]
+    transformer_class: type[MultiViewTransformer]
+    stock_class: type[ModelMixin]  # diffusers' transformer that it extends
+    vae_dtype: torch.dtype | None = None  # None: the same as the rest
+    transformer_config: dict[str, Any] = {}  # what the published weights want beside the base model's configuration
+    frame_axis: int  # where latents have their frames, in the family's own pipeline
+    guidance_in_batch: bool  # whether that pipeline runs both guidance branches in one forward
+
+    def __init__(self, card: ModelCard, pipe: DiffusionPipeline):
+        self.card, self.pipe = card, pipe
+        pipe.set_progress_bar_config(disable=True)
+        names = [f"tile_sample_{kind}_{side}" for kind in ("min", "stride") for side in ("height", "width")]
+        self._tiles = {name: getattr(pipe.vae, name) for name in names if hasattr(pipe.vae, name)}
+        self.set_tiles(1)
+        self._colours: torch.Tensor | None = None
+
+    # ------------------------------------------------------------------------------------------------------- loading
+
+    @classmethod
+    def load(cls, card: ModelCard, folder: Path, dtype: torch.dtype) -> Backbone:
+        """A complete model from a folder in diffusers layout.  Raises: ValueError if it is not what it should be."""
+        check_folder(folder)
+        config = cls.transformer_class.load_config(folder / "transformer", local_files_only=True)
+        with init_empty_weights():
+            expected = shapes_of(cls.transformer_class.from_config(config))
+        given = {}
+        for path in sorted((folder / "transformer").glob("*.safetensors")):
+            given |= declared_shapes(path)
+        compare(given, expected, f"the transformer in {folder.name}")
+        pipe = cls.pipeline_class.from_pretrained(
+            folder, dtype=cls._dtypes(dtype), local_files_only=True, use_safetensors=True
+        )
+        for name in ("transformer", "vae", "text_encoder"):
+            require_finite(getattr(pipe, name).state_dict(), f"the {name} in {folder.name}")
+        return cls(card, pipe)
+
+    @classmethod
+    def assemble(
+        cls,
+        card: ModelCard,
+        weights: str,
+        dtype: torch.dtype,
+        base: str = "",
+        revision: str | None = None,
+        weights_revision: str | None = None,
+    ) -> Backbone:
+        """The base model with multi-view weights in it.
+
+        Args:
+            weights: a file, or "repository:file" on the hub, or empty: the module is then untrained.
+            base: a folder, or a repository on the hub, in diffusers layout; empty: what the card says.
+        Raises: ValueError if the weights do not fit; ConnectionError if the hub does not give them.
+        """
+        base = base or card.base
+        if Path(base).is_dir():
+            check_folder(Path(base))
+        with from_hub(base):
+            config = cls.transformer_class.load_config(base, subfolder="transformer", revision=revision)
+        config = {key: value for key, value in config.items() if not key.startswith("_")} | cls.transformer_config
+        path = fetched(weights, weights_revision) if weights else None
+        with from_hub(base):
+            if path and not cls._holds_only_added(path):
+                transformer = cls._whole_transformer(path, config, dtype)
+            else:
+                stock = cls.stock_class.from_pretrained(
+                    base, subfolder="transformer", revision=revision, dtype=dtype, use_safetensors=True
+                )
+                transformer = cls.transformer_class.from_base(stock, **cls.transformer_config)
+                if path:
+                    cls._put_added(transformer, path)
+            pipe = cls.pipeline_class.from_pretrained(
+                base,
+                revision=revision,
+                dtype=cls._dtypes(dtype),
+                use_safetensors=True,
+                transformer=transformer,
+            )
+        cls.adjust(pipe)
+        return cls(card, pipe)
+
+    @classmethod
+    def _dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
+        return {"default": dtype, "vae": cls.vae_dtype or dtype}
+
+    @classmethod
+    def _holds_only_added(cls, path: Path) -> bool:
+        return all(cls.transformer_class.is_added(name) for name in open_weights(path))
+
+    @classmethod
+    def _put_added(cls, transformer: MultiViewTransformer, path: Path) -> None:
+        state = open_weights(path)
+        expected = {name: shape for name, shape in shapes_of(transformer).items() if transformer.is_added(name)}
+        compare({name: tuple(tensor.shape) for name, tensor in state.items()}, expected, path.name)
+        require_finite(state, path.name)
+        transformer.load_state_dict(state, strict=False)
+
+    @classmethod
+    def _whole_transformer(cls, path: Path, config: dict, dtype: torch.dtype) -> MultiViewTransformer:
+        """A transformer with base model and module in one checkpoint, converted once to a folder in the cache."""
+        with init_empty_weights():
+            model = cls.transformer_class.from_config(config)
+        stamp = f"{path.resolve()} {path.stat().st_size} {path.stat().st_mtime_ns}"
+        folder = CACHE_FOLDER / f"{path.stem}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}"
+        convert_once(path, folder / "diffusion_pytorch_model.safetensors", shapes_of(model), cls.renamed)
+        model.save_config(folder)
+        return cls.transformer_class.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+
+    @classmethod
+    def renamed(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A checkpoint's tensors under our names."""
+        return state
+
+    @classmethod
+    def adjust(cls, pipe: DiffusionPipeline) -> None:
+        """Give a freshly assembled pipeline the published sampler."""
+
+    # ---------------------------------------------------------------------------------------------------- generating
+
+    def sampling(self, shot: Shot) -> dict[str, Any]:
+        """What the diffusers pipeline is called with that only this family has."""
+        raise NotImplementedError
+
+    def text_shape(self) -> tuple[int, int]:
+        """What a prompt becomes: (tokens, channels)."""
+        raise NotImplementedError
+
+    def poses(self, shot: Shot) -> torch.Tensor:
+        """c2w, (v, f, 4, 4) float64: one pose per view and latent frame."""
+        return torch.from_numpy(shot.rig.c2w(latent_times(shot.num_frames, self.card.frames_per_latent)))
+
+    def signal_and_noise(self, step: int) -> tuple[float, float]:
+        """How much of the clean latents and of the noise is in the latents before the step (after the last: 1, 0)."""
+        raise NotImplementedError
+
+    def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents as the autoencoder wants them, from latents with unit scale."""
+        raise NotImplementedError
+
+    def cameras(self, shot: Shot) -> torch.Tensor:
+        """What the camera encoders read, (1, v, f, 12)."""
+        return camera_features(self.poses(shot), self.card.relative_poses, self.card.pose_unit_m)[None].float()
+
+    def latent_shape(self, num_frames: int, width: int, height: int) -> tuple[int, int, int, int]:
+        """(c, f, h, w) of one view."""
+        scale = self.pipe.vae_scale_factor_spatial
+        frames = (num_frames - 1) // self.card.frames_per_latent + 1
+        return self.pipe.transformer.config.in_channels, frames, height // scale, width // scale
+
+    def noise(self, shot: Shot) -> torch.Tensor:
+        """Independent noise per view, drawn one view after the other on the CPU: adding a camera keeps the others'."""
+        generator = torch.Generator().manual_seed(shot.seed)
+        shape = self.latent_shape(shot.num_frames, shot.width, shot.height)
+        return torch.stack([torch.randn(shape, generator=generator) for _ in range(len(shot.rig))])
+
+    def encode_prompt(self, shot: Shot) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Embeddings (1, n, d) of the prompt and, for guidance, of the negative prompt; once for all views."""
+        return self.pipe.encode_prompt(
+            shot.prompt,
+            shot.negative_prompt,
+            do_classifier_free_guidance=shot.guidance_scale > 1,
+            max_sequence_length=self.text_shape()[0],
+        )
+
+    def forward(self, transformer, latents, timesteps, text, cameras) -> torch.Tensor:
+        """One forward of the family's transformer (this one or a copy), as its pipeline calls it.
+
+        Args: latents (b v, c, f, h, w) in our order of axes, timesteps (b v,), text (b v, n, d), cameras (1, v, f, 12).
+        """
+        raise NotImplementedError
+
+    def attention_kwargs(self, cameras: torch.Tensor) -> dict[str, Any]:
+        """How cameras (1, v, f, 12) are handed to the transformer."""
+        return {"cameras": cameras}
+
+    def own(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents in the order of axes of the family's own pipeline."""
+        return latents.movedim(2, self.frame_axis)
+
+    def ours(self, latents: torch.Tensor) -> torch.Tensor:
+        """The inverse of :meth:`own`."""
+        return latents.movedim(self.frame_axis, 2)
+
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Latents of one view (1, c, f, h, w) -> frames (t, h, w, 3) uint8."""
+        vae = self.pipe.vae
+        latents = self.unscaled(latents.float()).to(self.pipe._execution_device, vae.dtype)
+        video = vae.decode(latents, return_dict=False)[0][0]
+        return ((video.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
+
+    def set_tiles(self, divisor: int) -> None:
+        """Decode in tiles of the autoencoder's own size, or of that divided: less memory, more work."""
+        if self._tiles:
+            self.pipe.vae.enable_tiling(**{name: size // divisor for name, size in self._tiles.items()})
+
+    def clean_estimate(self, before: torch.Tensor, after: torch.Tensor, step: int) -> torch.Tensor:
+        """The clean latents that a step was heading for: both latents are mixtures of those and of one noise."""
+        (signal, noise), (next_signal, next_noise) = self.signal_and_noise(step), self.signal_and_noise(step + 1)
+        return (next_noise * before - noise * after) / (next_noise * signal - noise * next_signal)
+
+    def preview(self, clean: torch.Tensor) -> np.ndarray:
+        """The middle of the clip, (v, h, w, 3) uint8: decoded if that is cheap, else each latent's colour."""
+        middle = clean.shape[2] // 2
+        if self._decoder_is_small():
+            return np.stack([self.decode(view[:, :, : middle + 1])[-1] for view in clean.split(1)])
+        latents = self.unscaled(clean[:, :, middle].float().cpu()[:, :, None])[:, :, 0].movedim(1, -1)
+        colours = torch.cat([latents, torch.ones_like(latents[..., :1])], -1) @ self._colours
+        return ((colours.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
+
+    def prepare_preview(self) -> None:
+        """Learn which colour a latent stands for, from plain pictures; once, before the transformer needs the memory.
+
+        The map, (c + 1, 3), is linear, by least squares: enough to see where things are.
+        """
+        if self._colours is not None or self._decoder_is_small():
+            return
+        vae, levels = self.pipe.vae, torch.linspace(-1, 1, 3)
+        colours = torch.cartesian_prod(levels, levels, levels)
+        pictures = colours[:, :, None, None, None].expand(-1, -1, 1, 64, 64)
+        device = self.pipe._execution_device
+        encoded = [vae.encode(p.to(device, vae.dtype)).latent_dist.mode().float().cpu() for p in pictures.split(1)]
+        latents = torch.cat(encoded)[:, :, 0]
+        centre = latents[:, :, latents.shape[2] // 2, latents.shape[3] // 2]
+        design = torch.cat([centre, torch.ones_like(centre[:, :1])], -1)
+        # the ridge keeps directions that plain pictures do not show from being amplified
+        penalty = 1e-3 * torch.eye(design.shape[1]) * design.square().sum() / design.shape[1]
+        self._colours = torch.linalg.solve(design.T @ design + penalty, design.T @ colours)
+
+    def _decoder_is_small(self) -> bool:
+        return sum(parameter.numel() for parameter in self.pipe.vae.parameters()) <= SMALL_DECODER_PARAMETERS
+
+
+def latent_times(num_frames: int, frames_per_latent: int) -> np.ndarray:
+    """When each latent frame's pose is taken, in 0..1: at the last video frame it holds (frames 0, 4, 8, ...)."""
+    return np.arange(0, num_frames, frames_per_latent) / max(num_frames - 1, 1)

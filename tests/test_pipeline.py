@@ -1,0 +1,403 @@
+"""The inference core: on the shipped weights, and on tiny models of both large families from text to frames."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import CogVideoXPipeline, WanPipeline
+from safetensors.torch import save_file
+
+from syncam.backbones.base import latent_times
+from syncam.cameras import MovingCamera, Rig
+from syncam.checkpoints import save_added
+from syncam.pipeline import Pipeline, verify_manifest, write_manifest
+from syncam.shot import ASSETS_FOLDER, KNOWN_MODELS, ModelCard, Progress, Shot, Stopped
+from tests.test_checkpoints import published
+from tests.tiny import FAMILIES, WAN, randomised, save_base
+
+RIG = Rig.from_text("5,15,-30;5,15,0;5,15,30;5,15,60;4,0,0;4,30,0;4,60,0;5,20,90")
+FAMILY_NAMES = pytest.mark.parametrize("family", ["wan", "cogvideox"])
+MODEL_OF = {"wan": "wan2.1-1.3b", "cogvideox": "cogvideox-2b"}
+
+
+def shot(num_views: int = 2, **settings) -> Shot:
+    settings = {"seed": 3, "num_inference_steps": 2} | settings
+    return Shot("a red ball on the sand", Rig(RIG.cameras[:num_views]), **settings)
+
+
+# ------------------------------------------------------------------------------------------------- the shipped weights
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Pipeline:
+    return Pipeline.load()
+
+
+def test_the_same_shot_gives_the_same_frames_also_after_a_stopped_job(embedded):
+    first = embedded.generate(shot())
+    with pytest.raises(Stopped):
+        embedded.generate(shot(3, seed=4), should_stop=lambda: True)
+    again = embedded.generate(shot())
+    assert np.array_equal(first.frames, again.frames)
+    assert not np.array_equal(first.frames, embedded.generate(shot(seed=4)).frames)
+
+
+def test_watching_the_progress_changes_nothing(embedded):
+    seen: list[Progress] = []
+    watched = embedded.generate(shot(), on_step=seen.append)
+    assert np.array_equal(watched.frames, embedded.generate(shot()).frames)
+    assert [(p.stage, p.step) for p in seen] == [("text", 0), ("denoise", 1), ("denoise", 2), ("decode", 2)]
+    assert seen[1].preview.shape == (2, 128, 128, 3) and seen[1].preview.dtype == np.uint8
+    assert np.array_equal(seen[2].preview, watched.frames[:, 8]), "the last preview is the middle of the result"
+    assert seen[2].seconds_left == 0
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_stop_ends_within_one_step(embedded, step):
+    seen: list[Progress] = []
+    with pytest.raises(Stopped) as stopped:
+        embedded.generate(
+            shot(num_inference_steps=5),
+            on_step=seen.append,
+            should_stop=lambda: sum(p.stage == "denoise" for p in seen) >= step - 1,
+        )
+    assert stopped.value.step == step
+    assert sum(progress.stage == "denoise" for progress in seen) == step - 1
+
+
+def test_a_stop_while_decoding_is_heard(embedded):
+    stages = []
+    with pytest.raises(Stopped):
+        embedded.generate(shot(), lambda progress: stages.append(progress.stage), lambda: "decode" in stages)
+
+
+def test_adding_a_camera_keeps_the_noise_of_the_others(embedded):
+    noise = [embedded.backbone.noise(shot(num_views).resolved(embedded.card)) for num_views in (2, 4)]
+    assert torch.equal(noise[0], noise[1][:2])
+    assert not torch.equal(noise[1][0], noise[1][1])
+
+
+def test_the_cameras_decide_what_is_seen(embedded):
+    if not any(block.projector.weight.any() for block in embedded.backbone.pipe.transformer.blocks):
+        pytest.xfail("these weights are from before the multi-view stage")
+    here = embedded.generate(shot(num_inference_steps=4)).frames
+    moved = Shot(**{**vars(shot(num_inference_steps=4)), "rig": Rig.from_text("5,15,-30;5,15,120")})
+    there = embedded.generate(moved).frames
+    assert np.abs(here[1].astype(int) - there[1]).mean() > 1
+
+
+def test_unknown_words_are_reported(embedded):
+    assert embedded.card.unknown_words("a red elephant on the sand, an elephant!") == ["elephant", "an"]
+    strange = Shot("a red elephant", RIG, seed=1, num_inference_steps=1)
+    assert embedded.generate(strange).recipe["unknown_words"] == ["elephant"]
+
+
+def test_the_recipe_says_everything_that_decides_the_frames(embedded):
+    video = embedded.generate(shot(negative_prompt="sand"))
+    recipe = json.loads(json.dumps(video.recipe))
+    wanted = {"prompt": "a red ball on the sand", "seed": 3, "num_inference_steps": 2, "negative_prompt": "sand"}
+    assert wanted.items() <= recipe.items()
+    assert recipe["model"] == "embedded" and len(recipe["model_sha256"]) == 64
+    assert video.fps == embedded.card.fps and video.hfov_deg == embedded.card.hfov_deg
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"num_frames": 16}, r"4k \+ 1, got 16; the nearest are 13 and 17"),
+        ({"num_frames": 10**9}, "outside 1..17"),
+        ({"width": 100}, "multiple of 32"),
+        ({"width": 10**6}, "width 1e"),
+        ({"num_inference_steps": 0}, "steps 0 is outside"),
+        ({"num_inference_steps": 1.5}, "steps must be a whole number"),
+        ({"guidance_scale": float("nan")}, "guidance scale must be a finite number"),
+        ({"guidance_scale": -5}, "guidance scale -5 is outside"),
+        ({"seed": 2**64}, "seed"),
+        ({"seed": "x"}, "seed must be a whole number"),
+        ({"negative_prompt": 5}, "negative prompt must be text"),
+    ],
+)
+def test_bad_values_are_refused_before_anything_runs(embedded, settings, says):
+    heard = []
+    with pytest.raises(ValueError, match=says):
+        embedded.generate(shot(**settings), on_step=heard.append)
+    assert heard == []
+
+
+def test_a_damaged_file_is_found_by_its_sha256(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(ASSETS_FOLDER / "embedded", folder)
+    assert verify_manifest(folder) == verify_manifest(ASSETS_FOLDER / "embedded")
+    path = next((folder / "vae").glob("*.safetensors"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="damaged: vae/.* is not what SHA256SUMS says"):
+        Pipeline.load(str(folder))
+    path.unlink()
+    with pytest.raises(ValueError, match="incomplete: vae/.* is missing"):
+        Pipeline.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda state: state.pop("blocks.0.projector.weight"), "blocks.0.projector.weight is missing"),
+        (lambda state: state.update(extra=torch.zeros(2)), "extra is not part of the model"),
+        (lambda state: state["blocks.0.projector.bias"].fill_(torch.nan), "blocks.0.projector.bias holds NaN"),
+    ],
+)
+def test_without_a_manifest_names_shapes_and_values_are_still_checked(embedded, change, says, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(ASSETS_FOLDER / "embedded", folder)
+    (folder / "SHA256SUMS").unlink()
+    for path in (folder / "transformer").glob("*model*"):
+        path.unlink()
+    state = {name: tensor.clone() for name, tensor in embedded.backbone.pipe.transformer.state_dict().items()}
+    change(state)
+    save_file(state, folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(ValueError, match=says):
+        Pipeline.load(str(folder))
+
+
+def test_a_manifest_lists_every_file(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.txt").write_text("hello")
+    write_manifest(tmp_path)
+    assert (tmp_path / "SHA256SUMS").read_text().endswith("  a/b.txt\n")
+    assert len(verify_manifest(tmp_path)) == 64
+
+
+def test_a_pose_is_taken_at_the_last_frame_of_each_latent_frame():
+    assert np.allclose(latent_times(17, 4) * 16, [0, 4, 8, 12, 16])
+    assert latent_times(1, 4).tolist() == [0]
+
+
+# ---------------------------------------------------------------------------------------------- both families, in tiny
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory) -> dict[str, Path]:
+    folders = {name: tmp_path_factory.mktemp(name) for name in FAMILIES}
+    for name, folder in folders.items():
+        save_base(name, folder)
+    return folders
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("syncam.backbones.base.CACHE_FOLDER", tmp_path_factory.mktemp("cache"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> dict[str, str]:
+    """Random multi-view weights: Wan's in the released layout, CogVideoX's as our training saves them."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(published(randomised(FAMILIES["wan"].multi_view_class(**WAN))), folder / "step20000.ckpt")
+    cogvideox = FAMILIES["cogvideox"]
+    model = randomised(cogvideox.multi_view_class(**cogvideox.config))
+    save_added(model, folder / "views.safetensors", "cogvideox-2b")
+    return {"wan": str(folder / "step20000.ckpt"), "cogvideox": str(folder / "views.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def pipelines(bases, weights) -> dict[str, Pipeline]:
+    return {name: Pipeline.load(weights[name], base=str(bases[name])) for name in FAMILIES}
+
+
+def tiny_shot(num_views: int = 2, **settings) -> Shot:
+    return shot(num_views, **{"width": 32, "height": 48, "num_frames": 9} | settings)
+
+
+@FAMILY_NAMES
+@pytest.mark.parametrize("num_views", [1, 2, 3, 8])
+def test_any_number_of_views_from_text_to_frames(pipelines, family, num_views):
+    seen: list[Progress] = []
+    video = pipelines[family].generate(tiny_shot(num_views), on_step=seen.append)
+    assert video.frames.shape == (num_views, 9, 48, 32, 3)
+    assert video.fps == KNOWN_MODELS[MODEL_OF[family]].fps
+    assert seen[1].preview.shape == (num_views, 48, 32, 3)
+    assert len({frames.tobytes() for frames in video.frames}) == num_views
+    assert np.array_equal(video.frames, pipelines[family].generate(tiny_shot(num_views)).frames)
+
+
+@FAMILY_NAMES
+def test_chunked_and_plain_runs_give_the_same_frames(pipelines, family, monkeypatch):
+    pipeline = pipelines[family]
+    plain = pipeline.generate(tiny_shot(3)).frames
+    planned = pipeline.planner.plan
+
+    def chunked(shot):
+        plan = planned(shot)
+        return type(plan)(**{**vars(plan), "chunks": (1, 1)})
+
+    monkeypatch.setattr(pipeline.planner, "plan", chunked)
+    frames = pipeline.generate(tiny_shot(3)).frames
+    assert pipeline.backbone.pipe.transformer.multi_view_blocks()[0].views_at_a_time == 1
+    # CogVideoX rounds the modulation of a single view differently, which may move a value across a half
+    assert np.abs(frames.astype(int) - plain).max() <= (0 if family == "wan" else 1)
+
+
+@FAMILY_NAMES
+def test_weights_kept_elsewhere_give_the_same_frames(pipelines, bases, weights, family):
+    offloaded = Pipeline.load(weights[family], base=str(bases[family]), offload="group")
+    assert np.array_equal(offloaded.generate(tiny_shot()).frames, pipelines[family].generate(tiny_shot()).frames)
+
+
+@FAMILY_NAMES
+def test_an_untrained_module_gives_the_base_models_own_videos(bases, family, monkeypatch):
+    """View by view what diffusers' own pipeline makes of the same noise, sampler and settings."""
+    card = KNOWN_MODELS[MODEL_OF[family]]
+    monkeypatch.setitem(KNOWN_MODELS, card.name, type(card)(**{**vars(card), "weights": ""}))
+    monkeypatch.setattr("syncam.backbones.wan.WanBackbone.transformer_config", {})  # stock timesteps, for comparison
+    ours = Pipeline.load(card.name, base=str(bases[family]))
+    backbone, wanted = ours.backbone, tiny_shot(2).resolved(ours.card)
+    stock = {"wan": WanPipeline, "cogvideox": CogVideoXPipeline}[family].from_pretrained(bases[family])
+    stock.set_progress_bar_config(disable=True)
+    stock.scheduler = backbone.pipe.scheduler
+    extra = {"use_dynamic_cfg": True} if family == "cogvideox" else {}
+    latents = stock(
+        prompt=[wanted.prompt] * 2,
+        negative_prompt=[wanted.negative_prompt] * 2,
+        height=48,
+        width=32,
+        num_frames=9,
+        num_inference_steps=2,
+        guidance_scale=wanted.guidance_scale,
+        latents=backbone.own(backbone.noise(wanted)),
+        output_type="latent",
+        max_sequence_length=backbone.text_shape()[0],
+        **extra,
+    ).frames
+    video = ours.generate(tiny_shot(2))
+    assert np.array_equal(video.frames[0], backbone.decode(backbone.ours(latents)[:1].detach()))
+
+
+@FAMILY_NAMES
+def test_trained_weights_make_the_views_depend_on_each_other(pipelines, family):
+    alone, together = (pipelines[family].generate(tiny_shot(num_views)).frames[0] for num_views in (1, 2))
+    assert not np.array_equal(alone, together)
+
+
+@FAMILY_NAMES
+def test_memory_that_runs_out_is_said_and_the_next_job_works(pipelines, family, monkeypatch):
+    pipeline = pipelines[family]
+    expected = pipeline.generate(tiny_shot()).frames
+
+    def run_out(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    for owner, name in (
+        (pipeline.backbone, "encode_prompt"),
+        (pipeline.backbone.pipe.transformer, "forward"),
+        (pipeline.backbone, "decode"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, run_out)
+            with pytest.raises(MemoryError, match="2 views of 9 frames at 32x48. Try fewer views"):
+                pipeline.generate(tiny_shot())
+    assert np.array_equal(pipeline.generate(tiny_shot()).frames, expected)
+
+
+@FAMILY_NAMES
+def test_a_decode_that_runs_out_of_memory_is_tried_again_in_smaller_tiles(pipelines, family, monkeypatch):
+    pipeline, sizes = pipelines[family], []
+    vae = pipeline.backbone.pipe.vae
+    decode, own_size = pipeline.backbone.decode, vae.tile_sample_min_height
+
+    def fails_at_full_size(latents):
+        sizes.append(vae.tile_sample_min_height)
+        if sizes[-1] == own_size:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(latents)
+
+    monkeypatch.setattr(pipeline.backbone, "decode", fails_at_full_size)
+    assert pipeline.generate(tiny_shot()).frames.shape == (2, 9, 48, 32, 3)
+    assert sizes == [own_size, own_size // 2] * 2
+    assert vae.tile_sample_min_height == own_size
+
+
+@FAMILY_NAMES
+def test_nan_is_noticed_before_anything_is_decoded(pipelines, family, monkeypatch):
+    pipeline = pipelines[family]
+    transformer = pipeline.backbone.pipe.transformer
+    forward = transformer.forward
+    monkeypatch.setattr(transformer, "forward", lambda *a, **k: (forward(*a, **k)[0] * torch.nan,))
+    monkeypatch.setattr(pipeline.backbone, "decode", lambda latents: pytest.fail("decoded"))
+    with pytest.raises(RuntimeError, match="NaN"):
+        pipeline.generate(tiny_shot())
+
+
+@FAMILY_NAMES
+def test_a_decoder_too_large_for_every_step_is_previewed_by_colours(pipelines, family, monkeypatch):
+    monkeypatch.setattr("syncam.backbones.base.SMALL_DECODER_PARAMETERS", 0)
+    seen: list[Progress] = []
+    video = pipelines[family].generate(tiny_shot(), on_step=seen.append)
+    assert seen[1].preview.shape == (2, 6, 4, 3) and seen[1].preview.dtype == np.uint8
+    assert np.array_equal(video.frames, pipelines[family].generate(tiny_shot()).frames)
+
+
+def test_cogvideox_refuses_a_moving_camera(pipelines):
+    rig = Rig((RIG.cameras[0], MovingCamera(RIG.cameras[:2])))
+    with pytest.raises(ValueError, match="camera 2 moves"):
+        pipelines["cogvideox"].generate(Shot("a ball", rig, width=32, height=48, num_frames=5))
+
+
+# ----------------------------------------------------------------------------------------------------------- loading
+
+
+def test_weights_that_do_not_fit_the_base_model_are_refused(bases, tmp_path):
+    model = FAMILIES["wan"].multi_view_class(**{**WAN, "ffn_dim": 64})
+    torch.save(published(model), tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="ffn.net.0.proj.bias is 64, expected 96"):
+        Pipeline.load(str(tmp_path / "other.ckpt"), base=str(bases["wan"]))
+
+
+def test_added_weights_with_nan_or_missing_parts_are_refused(bases, tmp_path):
+    cogvideox = FAMILIES["cogvideox"]
+    model = cogvideox.multi_view_class(**cogvideox.config)
+    with torch.no_grad():
+        model.transformer_blocks[1].projector.bias[0] = torch.nan
+    save_added(model, tmp_path / "views.safetensors", "cogvideox-2b")
+    with pytest.raises(ValueError, match="projector.bias holds NaN"):
+        Pipeline.load(str(tmp_path / "views.safetensors"), base=str(bases["cogvideox"]))
+    del model.transformer_blocks[1].attn_syncam
+    save_added(model, tmp_path / "views.safetensors", "cogvideox-2b")
+    with pytest.raises(ValueError, match="attn_syncam.norm_k.bias is missing"):
+        Pipeline.load(str(tmp_path / "views.safetensors"), base=str(bases["cogvideox"]))
+
+
+def test_without_the_hub_a_known_model_says_so(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for model in KNOWN_MODELS:
+        with pytest.raises(ConnectionError, match=f"{KNOWN_MODELS[model].base} could not be had from the Hugging Face"):
+            Pipeline.load(model)
+
+
+@pytest.mark.parametrize(("model", "says"), [("nonsense", "unknown model"), ("", "unknown model")])
+def test_an_unknown_model_is_told_what_is_known(model, says):
+    with pytest.raises(ValueError, match=f"{says}.*embedded, wan2.1-1.3b, cogvideox-2b"):
+        Pipeline.load(model)
+
+
+def test_a_weights_file_says_which_model_it_is_for(weights, tmp_path):
+    assert ModelCard.load(weights["wan"]).name == "wan2.1-1.3b"
+    assert ModelCard.load(weights["cogvideox"]).name == "cogvideox-2b"
+    (tmp_path / "a.safetensors").write_bytes(b"<html>")
+    with pytest.raises(ValueError, match="does not say what model it is"):
+        ModelCard.load(str(tmp_path / "a.safetensors"))
+
+
+def test_the_published_models_are_described_as_published():
+    wan = KNOWN_MODELS["wan2.1-1.3b"]
+    assert (wan.width, wan.height, wan.num_frames, wan.fps) == (832, 480, 81, 16)
+    assert (wan.num_inference_steps, wan.guidance_scale, wan.relative_poses, wan.pose_unit_m) == (50, 5, True, 2)
+    assert wan.negative_prompt.startswith("色调艳丽") and wan.negative_prompt.endswith("倒着走")
+    assert wan.outside_trained_range(Rig.from_text("3,0,0;3,10,25")) == []
+    assert len(wan.outside_trained_range(Rig.from_text("3,0,0;3,20,40;3,0,10"))) == 3
+    assert "never published" in KNOWN_MODELS["cogvideox-2b"].note
