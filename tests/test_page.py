@@ -1,9 +1,7 @@
 """The page in a real browser: what a visitor sees and does, with the real model behind it."""
 
 import json
-import os
 import re
-import shutil
 import threading
 import time
 import zipfile
@@ -21,20 +19,20 @@ from syncam.preview import rig_figure
 from syncam.rig_formats import export_cameras, list_presets, read_rig, to_document
 from syncam.studio.layout import build_studio, launch_options
 from syncam.video import read_recipe
+from tests.browser import launch_chromium
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 expect = sync_api.expect
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 HOSTILE = "<img src=x onerror=\"window.hacked='yes'\"><script>window.hacked='yes'</script> a red ball"
 
 
 @pytest.fixture(scope="module")
 def browser():
-    if not CHROMIUM:
-        pytest.skip("no chromium was found: install it (apt-get install chromium) or set CHROMIUM to its path")
     with sync_api.sync_playwright() as playwright:
-        software_webgl = ["--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *software_webgl])
+        try:
+            browser = launch_chromium(playwright)
+        except sync_api.Error as error:
+            pytest.skip(f"no chromium was found: apt-get install chromium, or set CHROMIUM to its path ({error})")
         yield browser
         browser.close()
 
@@ -481,6 +479,18 @@ def test_dropping_one_of_our_videos_restores_its_settings(visit, studio):
     expect(other.page.get_by_label("What happens")).to_have_value("a pink cone")
     other.wait_drawn(2, "azimuth_deg", 40)
     expect(other.find("#syn-seed input")).to_have_value("9")
+
+
+def test_a_rig_file_dropped_anywhere_is_imported(visit):
+    text = json.dumps(to_document(read_rig("stereo")))
+    me = visit()
+    me.page.evaluate("""(text) => {
+        const files = new DataTransfer();
+        files.items.add(new File([text], "rig.json", { type: "application/json" }));
+        const drop = new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
+        document.querySelector("#syn-watch").dispatchEvent(drop);
+    }""", text)
+    me.wait_drawn(2, "azimuth_deg", 1.5)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -77,6 +77,7 @@ def _theme() -> dict:
         "input_border_color": "var(--line)",
         "button_primary_background_fill": "var(--ink)",
         "button_primary_background_fill_hover": "var(--accent)",
+        "button_primary_border_color": "var(--ink)",
         "button_primary_text_color": "var(--panel)",
         "button_cancel_background_fill": "var(--warn)",
         "button_cancel_text_color": "var(--panel)",

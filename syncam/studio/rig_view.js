@@ -9,7 +9,6 @@ const FIELDS = [
   { key: "azimuth_deg", name: "azimuth", unit: "°", step: 1, digits: 1 },
 ];
 
-const FIRST_LOOK = props.layout.scene.camera;
 let rig = props.value;
 let pool = null; // the cameras of a file that has more than fit into a rig: up to eight of them are picked
 let picked = [];
@@ -37,7 +36,8 @@ function edit(index, key, value) {
   editing = `${index} ${key}`;
 }
 
-const turned = (azimuth) => ((((azimuth + 180) % 360) + 360) % 360) - 180 || 0;
+// The same direction from -180 to 180 degrees; both ends are as they are given.
+const turned = (azimuth) => (Math.abs(azimuth) <= 180 ? azimuth : ((((azimuth + 180) % 360) + 360) % 360) - 180);
 const still = (entry) => {
   const [distance_m, elevation_deg, azimuth_deg] = startOf(entry).map((v) => Number(v.toFixed(3)));
   return { distance_m, elevation_deg, azimuth_deg };
@@ -182,8 +182,8 @@ const fromButton = button("", "look from the selected camera", () => look(fromSe
 const viewTools = make(
   "div",
   { class: "syn-viewtools" },
-  button("reset", "reset the 3D view", () => look(FIRST_LOOK)),
-  button("top", "look from above", () => look({ eye: { x: -0.001, y: 0, z: 2.2 }, up: { x: -1, y: 0, z: 0 } })),
+  button("reset", "reset the 3D view", () => look(firstLook())),
+  button("top", "look from above", () => look({ eye: { x: -0.001, y: 0, z: farEnough() }, up: { x: -1, y: 0, z: 0 } })),
   fromButton,
 );
 element.append(
@@ -196,6 +196,7 @@ element.append(
 function select(index) {
   selected = index;
   showRows();
+  draw();
 }
 
 function showRows() {
@@ -211,8 +212,7 @@ function showRows() {
     if (isOrbit(entry)) {
       FIELDS.forEach((field, i) => {
         const { slider, number } = row.inputs[i];
-        // A slider under the finger shows what was dragged, not what that was rounded to.
-        if (slider !== document.activeElement || slider.valueAsNumber !== entry[field.key]) slider.value = entry[field.key];
+        slider.value = field.key === "azimuth_deg" ? turned(entry[field.key]) : entry[field.key]; // 270 is at -90
         number.value = Number(entry[field.key].toFixed(field.digits));
       });
     } else {
@@ -234,7 +234,7 @@ function showRows() {
 function showPicker() {
   picker.hidden = !pool;
   if (!pool) return;
-  pickerTitle.textContent = `${pool.title || "This file"} has ${pool.cameras.length} cameras; pick up to ${MAX_VIEWS}:`;
+  pickerTitle.textContent = `${pool.title?.replace(/, \d+ cameras$/, "") || "This file"} has ${pool.cameras.length} cameras; pick up to ${MAX_VIEWS}:`;
   pickerRings.replaceChildren(
     ...Object.entries(pool.rings ?? {}).map(([key, values]) => {
       const field = FIELDS.find((f) => f.key === key);
@@ -254,6 +254,7 @@ function showPicker() {
 }
 
 studio.traces = (cameras, time) => rigTraces(cameras, props.lens, props.style, time);
+const layout = structuredClone(props.layout); // plotly keeps its own state in it
 let drawing = false;
 let traces = [];
 function show() {
@@ -269,13 +270,29 @@ function draw() {
   drawing = true;
   requestAnimationFrame(async () => {
     drawing = false;
-    const shown = traces;
-    await Plotly.react(plot, shown, { ...props.layout, autosize: true }, { displayModeBar: false, responsive: true, displaylogo: false });
+    const shown = traces.map((trace) => (trace.meta === selected + 1 ? { ...trace, line: { ...trace.line, width: 6 } } : trace));
+    await Plotly.react(plot, shown, { ...layout, autosize: true }, { displayModeBar: false, responsive: true, displaylogo: false });
     element.dataset.drawn = JSON.stringify(rig.cameras); // what the picture shows now, for tests
     drawFrames();
   });
 }
 
+// How far away everything is in the picture. Plotly scales the scene's box to a volume of 1 and sees 45 degrees of
+// height; a narrow panel sees less of the width.
+function farEnough() {
+  const extent = (axis) => {
+    const values = traces.flatMap((trace) => trace[axis]).filter((value) => value !== null);
+    return Math.max(...values) - Math.min(...values);
+  };
+  const [dx, dy, dz] = ["x", "y", "z"].map(extent);
+  const radius = Math.max(dx, dy) / 2 / Math.cbrt(dx * dy * Math.max(dz, 0.1));
+  return (radius / Math.sin(Math.PI / 8)) * Math.max(1, plot.clientHeight / plot.clientWidth);
+}
+function firstLook() {
+  const { eye, up } = props.layout.scene.camera;
+  const scale = farEnough() / Math.hypot(eye.x, eye.y, eye.z);
+  return { eye: Object.fromEntries(Object.entries(eye).map(([axis, far]) => [axis, scale * far])), up };
+}
 const look = (camera) => Plotly.relayout(plot, { "scene.camera": { center: { x: 0, y: 0, z: 0 }, up: { x: 0, y: 0, z: 1 }, ...camera } });
 
 function fromSelected() {
@@ -370,6 +387,8 @@ async function exportRig(format) {
 }
 
 function start() {
+  traces = studio.traces(rig.cameras, 0);
+  layout.scene.camera = firstLook();
   show();
   plot.on?.("plotly_relayouting", drawFrames);
   plot.on?.("plotly_relayout", drawFrames);

@@ -27,8 +27,6 @@ FEATURED_PRESETS = ("arc4", "rise4", "step_back4", "combo", "stereo", "corners",
 SLIDER_RANGES = {"distance_m": (1, 12), "elevation_deg": (-10, 90), "azimuth_deg": (-180, 180)}
 
 
-ROOM = 1.3  # how much farther than in a saved picture the onlooker stands: the panel is narrow
-
 
 def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
     """The desk, whose value is a rig document (``syncam.rig_formats.to_document``).
@@ -38,8 +36,6 @@ def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
     """
     figure = json.loads(rig_figure(rig, card.hfov_deg, (card.width, card.height)).to_json())
     ground, subject, frustum = figure["data"][:3]
-    eye = figure["layout"]["scene"]["camera"]["eye"]
-    figure["layout"]["scene"]["camera"]["eye"] = {axis: ROOM * far for axis, far in eye.items()}
     gr.set_static_paths([PLOTLY_JS])
     return gr.HTML(
         to_document(rig),

@@ -12,7 +12,7 @@
   const isFile = (event) => event.dataTransfer?.types.includes("Files");
   document.addEventListener("dragover", (event) => isFile(event) && event.preventDefault());
   document.addEventListener("drop", (event) => {
-    const input = document.querySelector("#syn-import input[type=file], input#syn-import, input[type=file]");
+    const input = document.querySelector("input[type=file]");
     if (!isFile(event) || !input) return;
     event.preventDefault();
     input.files = event.dataTransfer.files;

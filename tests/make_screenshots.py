@@ -1,0 +1,65 @@
+"""Makes the README's pictures of the page from a real run: ``python tests/make_screenshots.py``.
+
+Needs what the browser tests need (playwright and chromium). Writes ``assets/screenshots/``.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from syncam.studio.jobs import Engine  # noqa: E402
+from syncam.studio.layout import build_studio, launch_options  # noqa: E402
+from tests.browser import launch_chromium  # noqa: E402
+
+FOLDER = ROOT / "assets" / "screenshots"
+SIZES = {"desktop": {"width": 1440, "height": 1060}, "phone": {"width": 390, "height": 844}}
+FRAME = 8  # of the result, where pictures are taken
+
+
+def settle(page: Page, frame: int = FRAME) -> None:
+    """Waits until the 3D view is drawn and the player stands at ``frame``."""
+    page.wait_for_selector(".syn-rig[data-drawn]", timeout=60_000)
+    page.wait_for_selector(".syn-status.ready", timeout=120_000)
+    page.get_by_label("time, frame").fill(str(frame))
+    page.wait_for_function("n => document.querySelector('.syn-player').dataset.frame === String(n)", arg=frame)
+    page.wait_for_timeout(500)
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as outputs, sync_playwright() as playwright:
+        engine = Engine(outputs=Path(outputs))
+        studio = build_studio(engine)
+        _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+        engine.start()
+        browser = launch_chromium(playwright)
+        visitor = None  # what the first one made, the others find again: their browsers remember the same
+        for scheme in ("light", "dark"):
+            for name, size in SIZES.items():
+                context = browser.new_context(viewport=size, color_scheme=scheme, storage_state=visitor)
+                page = context.new_page()
+                page.goto(url)
+                if visitor is None:
+                    page.wait_for_selector(".syn-rig[data-drawn]", timeout=60_000)
+                    page.click("#syn-generate")
+                    page.wait_for_selector(".syn-coarse img", timeout=120_000)
+                    page.wait_for_function("document.querySelector('progress').value > 0.4")
+                    page.screenshot(path=FOLDER / "running.png")
+                    page.wait_for_selector("#syn-history .syn-card", timeout=120_000)
+                    visitor = context.storage_state()
+                page.wait_for_selector("#syn-history .syn-card")
+                settle(page)
+                page.screenshot(path=FOLDER / f"{name}_{scheme}.png")
+                print(FOLDER / f"{name}_{scheme}.png")
+                context.close()
+        browser.close()
+        studio.close()
+
+
+if __name__ == "__main__":
+    main()
