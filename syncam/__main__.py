@@ -1,4 +1,4 @@
-"""The command line: ``python -m syncam generate | preview | train | evaluate | verify``.
+"""The command line: ``python -m syncam generate | preview | train | evaluate | verify | benchmark``.
 
 Each command imports what it needs when it runs, so that ``--help`` and a mistake in an argument are answered at once.
 A person's mistake is one line on stderr and exit code 2.
@@ -10,7 +10,6 @@ import argparse
 import sys
 from dataclasses import fields
 from pathlib import Path
-
 
 RIG_HELP = "a preset's name, a camera file, or 'distance,elevation,azimuth;...' (metres, degrees)"
 
@@ -25,7 +24,7 @@ class OneLineParser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     parser = OneLineParser(prog="syncam", description="One prompt, several cameras, one moment in time.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_generate, add_preview, add_train, add_evaluate, add_verify):
+    for add in (add_generate, add_preview, add_train, add_evaluate, add_verify, add_benchmark):
         add(commands)
     options = parser.parse_args(arguments)
     try:
@@ -51,6 +50,9 @@ def add_generate(commands) -> None:
     command.add_argument("--rig", required=True, help=RIG_HELP)
     command.add_argument("--out", required=True, type=Path, help="folder for the results")
     command.add_argument("--model", default="embedded", help="a model's name or a folder of weights (embedded)")
+    command.add_argument("--base", default="", help="folder or repository of the base model (the model's own)")
+    command.add_argument("--revision", help="commit of the base model's repository (the newest)")
+    command.add_argument("--weights-revision", help="commit of the multi-view weights' repository (the newest)")
     command.add_argument("--seed", type=int, help="the same seed gives the same videos (random)")
     for name, kind, what in (
         ("num-inference-steps", int, "denoising steps"),
@@ -83,7 +85,8 @@ def generate(options: argparse.Namespace) -> None:
 
     from syncam.pipeline import Pipeline  # takes seconds: only after everything was found to be in order
 
-    pipeline = Pipeline.load(options.model)
+    pipeline = Pipeline.load(options.model, options.base, options.revision, options.weights_revision)
+    print(pipeline.plan(shot), file=sys.stderr)
     with tqdm(total=shot.num_inference_steps, desc=f"{len(shot.rig)} views", unit="step") as bar:
 
         def show(progress: Progress) -> None:
@@ -155,6 +158,22 @@ def verify(options: argparse.Namespace) -> int:
         print(row, file=sys.stderr if row.problem else sys.stdout, flush=True)
         code = max(code, 2 if row.problem else 0 if row.agrees else 1)
     return code
+
+
+def add_benchmark(commands) -> None:
+    command = commands.add_parser("benchmark", help="measure a denoising step against what this machine can do")
+    command.add_argument("--out", type=Path, help="also write the table to this file")
+    command.add_argument("--rounds", type=int, default=3, help="the least time of so many counts (%(default)s)")
+    command.set_defaults(run=benchmark)
+
+
+def benchmark(options: argparse.Namespace) -> None:
+    from syncam.benchmark import benchmark
+
+    table = benchmark(options.rounds)
+    print(table)
+    if options.out:
+        options.out.write_text(table, encoding="utf-8")
 
 
 if __name__ == "__main__":

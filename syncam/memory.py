@@ -64,16 +64,22 @@ class MemoryPlan:
     def fits(self) -> bool:
         return not self.refused and self.needed_bytes <= HEADROOM * self.free_bytes and self.seconds <= MAX_SECONDS
 
+    @property
+    def _need(self) -> str:
+        need = f"about {self.needed_bytes / GIB:.1f} GB and {say_seconds(self.seconds)}"
+        return f"{need}; {self.free_bytes / GIB:.1f} GB are free"
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self._need}"
+
     def require(self) -> None:
         """Raises: ValueError with what is needed, what there is, and what would work."""
         if self.fits:
             return
         if self.refused:
             raise ValueError(f"{self.what}: {self.refused}")
-        need = f"needs about {self.needed_bytes / GIB:.1f} GB and {say_seconds(self.seconds)}"
-        have = f"{self.free_bytes / GIB:.1f} GB are free"
         lacking = "time" if self.seconds > MAX_SECONDS else "memory"
-        raise ValueError(f"Not enough {lacking} for {self.what} ({need}; {have}). {self.instead}".strip())
+        raise ValueError(f"Not enough {lacking} for {self.what} (needs {self._need}). {self.instead}".strip())
 
 
 def say_seconds(seconds: float) -> str:

@@ -10,6 +10,7 @@ import torch
 from diffusers import CogVideoXPipeline, WanPipeline
 from safetensors.torch import save_file
 
+from syncam.__main__ import main
 from syncam.backbones.base import latent_times
 from syncam.cameras import MovingCamera, Rig
 from syncam.checkpoints import save_added
@@ -346,6 +347,19 @@ def test_cogvideox_refuses_a_moving_camera(pipelines):
     rig = Rig((RIG.cameras[0], MovingCamera(RIG.cameras[:2])))
     with pytest.raises(ValueError, match="camera 2 moves"):
         pipelines["cogvideox"].generate(Shot("a ball", rig, width=32, height=48, num_frames=5))
+
+
+@FAMILY_NAMES
+@pytest.mark.parametrize("num_views", [1, 3])
+def test_the_command_line_runs_every_family(bases, weights, family, num_views, tmp_path, capsys):
+    rig = ";".join(["3,0,0", "3,10,20", "3,0,-20"][:num_views])
+    settings = ["--width", "32", "--height", "48", "--num-frames", "5", "--num-inference-steps", "1", "--seed", "7"]
+    options = ["--rig", rig, "--out", str(tmp_path), "--model", weights[family], "--base", str(bases[family])]
+    assert main(["generate", "a red ball on the sand", *options, *settings]) == 0
+    assert len(list(tmp_path.glob("view_*.mp4"))) == num_views
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    assert recipe["model"] == MODEL_OF[family] and recipe["fps"] == KNOWN_MODELS[MODEL_OF[family]].fps
+    assert f"{num_views} view" in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------------------------------------------- loading
