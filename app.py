@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 
 from syncam.studio.jobs import Engine
@@ -20,6 +21,7 @@ def main() -> int:
     except ValueError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an orderly end: half-written results are removed
     page = build_studio(engine)
     page.launch(server_name=arguments.host, server_port=arguments.port, prevent_thread_lock=True, **launch_options())
     engine.start()  # after the page is up: it imports torch

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import threading
 import time
 import zipfile
@@ -96,14 +97,6 @@ class Visit:
 
     def wait_result(self, other_than: str):
         self.wait("id => document.querySelector('.syn-player').dataset.result !== id", other_than, 90_000)
-
-    def set_quick(self):
-        """Few steps and frames, as somebody in a hurry would set them."""
-        self.find("#syn-quality button").first.click()
-        for label, value in (("Steps", "2"), ("Frames", "5")):
-            field = self.page.get_by_label(f"number input for {label}")
-            field.fill(value)
-            field.blur()
 
     def generate(self) -> str:
         before = self.result()
@@ -332,6 +325,25 @@ def test_a_run_goes_on_over_a_reload(visit, studio):
     expect(me.find("#syn-stop")).to_be_visible()
     me.wait_result("example")
     assert read_recipe(studio.engine.outputs / me.result() / "recipe.json")["num_inference_steps"] == 25
+
+
+def test_a_new_seed_each_run_is_another_one_and_is_shown(visit, studio):
+    me = visit({"steps": 2, "frames": 5, "rig": "4,10,0"})
+    me.page.get_by_label("new one each run").check()
+    recipe = read_recipe(studio.engine.outputs / me.generate() / "recipe.json")
+    assert recipe["seed"] != 42
+    expect(me.find("#syn-seed input")).to_have_value(str(recipe["seed"]))
+
+
+def test_a_result_that_is_gone_from_the_disk_is_said(visit, studio):
+    me = visit({"steps": 2, "frames": 5, "rig": "4,10,0"})
+    made = me.generate()
+    expect(me.find("#syn-history .syn-card")).to_have_count(1)
+    shutil.rmtree(studio.engine.outputs / made)
+    me.open(studio.url)
+    assert me.result() == "example"
+    me.find("#syn-history .syn-card").click()
+    expect(me.page.get_by_text("This result is no longer on disk.")).to_be_visible()
 
 
 def test_what_is_impossible_is_said_and_the_page_goes_on(visit):

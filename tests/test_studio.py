@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import random
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +12,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -62,6 +65,30 @@ def test_an_unknown_model_is_one_line_and_exit_code_2():
     done = subprocess.run([sys.executable, "app.py", "--model", "nothing"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "unknown model 'nothing'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_app_answers_and_ends_in_order_in_the_middle_of_a_run(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = Path(__file__).parent.parent
+    app = subprocess.Popen([sys.executable, root / "app.py", "--port", str(port)], cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                client = Client(f"http://127.0.0.1:{port}", verbose=False)
+                break
+            except (OSError, httpx.HTTPError):
+                time.sleep(0.2)
+        running = client.submit(PROMPT, "arc4", steps=200, api_name="/generate")
+        time.sleep(1)
+        assert not running.done()
+        app.send_signal(signal.SIGTERM)
+        assert app.wait(10) == 0
+        assert list((tmp_path / "outputs").iterdir()) == []
+    finally:
+        app.kill()
 
 
 def test_weights_that_do_not_load_are_said_to_whoever_asks(tmp_path):

@@ -33,6 +33,7 @@ PROMPTS = {
 FIRST_RIG = read_rig("arc4")
 MAX_STEPS_SLIDER = 50
 THUMBNAIL_HEIGHT, HISTORY_LENGTH = 96, 12
+CARD_KEYS = ("id", "title", "picture")
 MAX_UPLOAD = "64mb"
 
 
@@ -181,7 +182,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
 
         def begin(new_seed, browser, *settings):
             job = engine.submit(_shot(settings, new_seed))
-            return job.id, {**browser, "last": job.id}, job.shot.seed, *_buttons(running=True)
+            return job.id, {"last": job.id, "results": _remembered(browser)[1]}, job.shot.seed, *_buttons(running=True)
 
         async def follow(job_id) -> AsyncIterator[str]:
             if job := engine.job(job_id):
@@ -195,8 +196,9 @@ def build_studio(engine: Engine) -> gr.Blocks:
             job = engine.job(job_id)
             if job is None or job.state != "done":
                 return gr.skip(), gr.skip(), gr.skip(), *_buttons(running=False)
-            results = [_card(job.folder), *(r for r in browser["results"] if r["id"] != job.id)][:HISTORY_LENGTH]
-            return shown(job.folder), {**browser, "results": results}, results, *_buttons(running=False)
+            _, results = _remembered(browser)
+            results = [_card(job.folder), *(r for r in results if r["id"] != job.id)][:HISTORY_LENGTH]
+            return shown(job.folder), {"last": job.id, "results": results}, results, *_buttons(running=False)
 
         def stop_job(job_id):
             if job := engine.job(job_id):
@@ -205,12 +207,13 @@ def build_studio(engine: Engine) -> gr.Blocks:
         def restore(browser, request: gr.Request):
             """What the address says, and what this browser saw last."""
             asked = _settings_of_query(dict(request.query_params))
-            known = [r for r in browser["results"] if isinstance(r, dict)]
-            job, last = engine.job(browser["last"]), gr.skip()
+            last_id, known = _remembered(browser)
+            job, last = engine.job(last_id), gr.skip()
             if job is None or job.state == "done":
                 with contextlib.suppress(ValueError):  # the shipped example stays
-                    last = shown(engine.result_folder(browser["last"]))
-            return *asked, job.id if job else "", last, known, *_buttons(running=bool(job) and not job.finished)
+                    last = shown(engine.result_folder(last_id))
+            running = job is not None and not job.finished
+            return *asked, job.id if running else "", last, known, *_buttons(running)
 
         def open_result(event: gr.EventData):
             return shown(engine.result_folder(event.id))
@@ -253,7 +256,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
 
         buttons = [generate, stop]
         watch = {"fn": follow, "inputs": job_id, "outputs": progress, **told}
-        then_show = {"fn": finish, "inputs": [job_id, browser], **quiet}
+        then_show = {"fn": said(finish), "inputs": [job_id, browser], **told}
         then_show["outputs"] = [screen, browser, history, *buttons]
         begun = generate.click(said(begin), [new_seed, browser, *settings], [job_id, browser, seed, *buttons], **told)
         begun.success(**watch).then(**then_show).then(**describe)
@@ -271,6 +274,14 @@ def build_studio(engine: Engine) -> gr.Blocks:
             component.error_said(said(_say_error), None, None, **told)
         add_endpoints(engine)
     return page
+
+
+def _remembered(browser) -> tuple[str, list[dict]]:
+    """The last job and the results that a browser remembers; whatever else is in there, it may have from anywhere."""
+    browser = browser if isinstance(browser, dict) else {}
+    results = browser.get("results") if isinstance(browser.get("results"), list) else []
+    known = [r for r in results if isinstance(r, dict) and all(isinstance(r.get(key), str) for key in CARD_KEYS)]
+    return str(browser.get("last", "")), [{key: r[key] for key in CARD_KEYS} for r in known[:HISTORY_LENGTH]]
 
 
 def _generate_label(rig: Rig) -> str:

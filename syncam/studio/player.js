@@ -310,8 +310,14 @@ function load() {
     button("use these settings", "put this result's prompt, cameras and seed into the fields above", () => trigger("use_settings"), "chip"),
   );
   element.dataset.result = shown.id;
+  const address = fileUrl(shown.mosaic.path);
+  if (!address.endsWith(".mp4")) {
+    // Made where there was no ffmpeg: an animation, which can be watched but not steered.
+    grid.replaceChildren(make("img", { src: address, alt: "all views" }));
+    return setMode("grid");
+  }
   video.playbackRate = Number(speed.value);
-  video.src = fileUrl(shown.mosaic.path);
+  video.src = address;
   video.play().catch(() => showControls()); // a browser may want a click first
   if (mode === "bullet") sweeping = true;
   showControls();

@@ -21,7 +21,8 @@ def status_badge(card: ModelCard, status: str) -> str:
     """Which model, and whether it is there."""
     kind = status if status in ("loading", "ready") else "failed"
     said = {"loading": "loading…", "ready": "ready"}.get(status, status)
-    return f'<span class="syn-status {kind}" role="status"><b>{html.escape(card.name)}</b> <i>{html.escape(said)}</i></span>'
+    name, said = html.escape(card.name), html.escape(said)
+    return f'<span class="syn-status {kind}" role="status"><b>{name}</b> <i>{said}</i></span>'
 
 
 def prompt_note(card: ModelCard, prompt: str) -> str:
