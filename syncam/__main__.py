@@ -53,6 +53,7 @@ def add_generate(commands) -> None:
     command.add_argument("--base", default="", help="folder or repository of the base model (the model's own)")
     command.add_argument("--revision", help="commit of the base model's repository (the newest)")
     command.add_argument("--weights-revision", help="commit of the multi-view weights' repository (the newest)")
+    command.add_argument("--fp8", action="store_true", help="store the transformer in eight bits: half the memory")
     command.add_argument("--seed", type=int, help="the same seed gives the same videos (random)")
     for name, kind, what in (
         ("num-inference-steps", int, "denoising steps"),
@@ -85,7 +86,7 @@ def generate(options: argparse.Namespace) -> None:
 
     from syncam.pipeline import Pipeline  # takes seconds: only after everything was found to be in order
 
-    pipeline = Pipeline.load(options.model, options.base, options.revision, options.weights_revision)
+    pipeline = Pipeline.load(options.model, options.base, options.revision, options.weights_revision, fp8=options.fp8)
     print(pipeline.plan(shot), file=sys.stderr)
     with tqdm(total=shot.num_inference_steps, desc=f"{len(shot.rig)} views", unit="step") as bar:
 

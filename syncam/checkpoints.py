@@ -8,14 +8,16 @@ reader, never executed, and converted to safetensors once. Nothing here loads co
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -82,6 +84,18 @@ def require_finite(tensors: Mapping[str, torch.Tensor], what: str) -> None:
             raise ValueError(f"{what} is unusable: {name} holds NaN or infinity")
 
 
+def require_room(folder: Path, dtype: torch.dtype) -> None:
+    """Raises: ValueError if the weights in a folder will not fit in this computer's memory."""
+    needed, free = 0, psutil.virtual_memory().available
+    for path in folder.rglob("*.safetensors"):
+        with _opened(path) as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+            needed += sum(math.prod(shape) * dtype.itemsize for shape in shapes)
+    if needed > free:
+        need = f"the weights need {needed / 2**30:.1f} GB of this computer's memory"
+        raise ValueError(f"{need}, {free / 2**30:.1f} GB are free; the embedded model fits everywhere")
+
+
 def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a model, which may be on the meta device."""
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -132,6 +146,8 @@ def from_hub(source: str):
         reason = said[0] if said else type(error).__name__
         if Path(source).exists():
             raise ValueError(f"{source} is not a complete model: {reason:.200}") from None
+        if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
+            reason = "there is no network (or HF_HUB_OFFLINE is set), and it is not in the local cache"
         status = getattr(getattr(error, "response", None), "status_code", None)
         reason = _HUB_ANSWERS.get(status, reason)
         raise ConnectionError(f"{source} could not be had from the Hugging Face hub: {reason:.200}") from None
@@ -143,6 +159,20 @@ _HUB_ANSWERS = {
     404: "there is no such repository, file or revision",
     429: "too many requests; wait some minutes",
 }
+
+
+def repository(source: str, revision: str | None, without: str = "") -> Path:
+    """A local folder with a pipeline in diffusers layout: ``source`` itself, or what the hub has under that name.
+
+    Of a repository come configurations, safetensors and tokenizers, and nothing that could be run. ``without``: a
+    component of which only the configuration is wanted.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    with from_hub(source):
+        ignored = [f"{without}/*.safetensors"] if without else None
+        wanted = ["*.json", "*.safetensors", "tokenizer/*.model", "tokenizer/*.txt"]
+        return Path(snapshot_download(source, revision=revision, allow_patterns=wanted, ignore_patterns=ignored))
 
 
 def fetched(weights: str, revision: str | None = None) -> Path:

@@ -3,17 +3,21 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import numpy as np
 import pytest
 import torch
 from diffusers import CogVideoXPipeline, WanPipeline
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import save_file
 
 from syncam.__main__ import main
 from syncam.backbones.base import latent_times
 from syncam.cameras import MovingCamera, Rig
 from syncam.checkpoints import save_added
+from syncam.memory import component_bytes
 from syncam.pipeline import Pipeline, verify_manifest, write_manifest
 from syncam.shot import ASSETS_FOLDER, KNOWN_MODELS, ModelCard, Progress, Shot, Stopped
 from tests.test_checkpoints import published
@@ -251,6 +255,15 @@ def test_weights_kept_elsewhere_give_the_same_frames(pipelines, bases, weights, 
 
 
 @FAMILY_NAMES
+def test_weights_stored_in_eight_bits_take_less_room_and_show_nearly_the_same(pipelines, bases, weights, family):
+    small = Pipeline.load(weights[family], base=str(bases[family]), fp8=True)
+    sizes = [component_bytes(pipeline.backbone.pipe)["transformer"] for pipeline in (small, pipelines[family])]
+    assert sizes[0] < 0.6 * sizes[1]
+    frames = [pipeline.generate(tiny_shot()).frames.astype(int) for pipeline in (small, pipelines[family])]
+    assert 0 < np.abs(frames[0] - frames[1]).mean() < 8
+
+
+@FAMILY_NAMES
 def test_an_untrained_module_gives_the_base_models_own_videos(bases, family, monkeypatch):
     """View by view what diffusers' own pipeline makes of the same noise, sampler and settings."""
     card = KNOWN_MODELS[MODEL_OF[family]]
@@ -372,6 +385,40 @@ def test_weights_that_do_not_fit_the_base_model_are_refused(bases, tmp_path):
         Pipeline.load(str(tmp_path / "other.ckpt"), base=str(bases["wan"]))
 
 
+@FAMILY_NAMES
+def test_a_saved_model_comes_back_the_same(pipelines, family, tmp_path):
+    pipeline = pipelines[family]
+    pipeline.backbone.pipe.save_pretrained(tmp_path)
+    (tmp_path / "syncam.json").write_text(pipeline.card.to_json(), encoding="utf-8")
+    write_manifest(tmp_path)
+    reloaded = Pipeline.load(str(tmp_path))
+    assert reloaded.card == pipeline.card
+    assert np.array_equal(reloaded.generate(tiny_shot()).frames, pipeline.generate(tiny_shot()).frames)
+
+
+def test_a_base_model_that_brings_code_is_refused(bases, tmp_path):
+    shutil.copytree(bases["cogvideox"], tmp_path / "base")
+    index = json.loads((tmp_path / "base" / "model_index.json").read_text())
+    (tmp_path / "base" / "model_index.json").write_text(json.dumps(index | {"vae": ["evil", "Vae"]}))
+    (tmp_path / "base" / "evil.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')")
+    with pytest.raises(ValueError, match="wants its vae from 'evil'"):
+        Pipeline.load("cogvideox-2b", base=str(tmp_path / "base"))
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_base_model_with_a_part_missing_is_refused(bases, tmp_path):
+    shutil.copytree(bases["cogvideox"], tmp_path / "base")
+    shutil.rmtree(tmp_path / "base" / "vae")
+    with pytest.raises(ValueError, match="not a complete model"):
+        Pipeline.load("cogvideox-2b", base=str(tmp_path / "base"))
+
+
+def test_weights_that_exceed_the_computers_memory_are_refused_before_they_are_loaded(bases, monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=100_000))
+    with pytest.raises(ValueError, match="of this computer's memory"):
+        Pipeline.load("cogvideox-2b", base=str(bases["cogvideox"]))
+
+
 def test_added_weights_with_nan_or_missing_parts_are_refused(bases, tmp_path):
     cogvideox = FAMILIES["cogvideox"]
     model = cogvideox.multi_view_class(**cogvideox.config)
@@ -389,8 +436,32 @@ def test_added_weights_with_nan_or_missing_parts_are_refused(bases, tmp_path):
 def test_without_the_hub_a_known_model_says_so(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for model in KNOWN_MODELS:
-        with pytest.raises(ConnectionError, match=f"{KNOWN_MODELS[model].base} could not be had from the Hugging Face"):
+        with pytest.raises(ConnectionError, match="could not be had from the Hugging Face hub: there is no network"):
             Pipeline.load(model)
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [(401, "asks for a login"), (404, "no such repository"), (429, "too many requests"), (503, "busy")],
+)
+def test_what_the_hub_answers_is_said(status, says, monkeypatch):
+    response = httpx.Response(status, request=httpx.Request("GET", "https://huggingface.co/x"))
+
+    def answer(*args, **kwargs):
+        raise HfHubHTTPError("busy", response=response)
+
+    monkeypatch.setattr("syncam.checkpoints.snapshot_download", answer)
+    with pytest.raises(ConnectionError, match=f"THUDM/CogVideoX-2b could not be had .*{says}"):
+        Pipeline.load("cogvideox-2b")
+
+
+def test_a_hub_that_does_not_answer_is_said(monkeypatch):
+    def stall(*args, **kwargs):
+        raise httpx.ReadTimeout("the read operation timed out")
+
+    monkeypatch.setattr("syncam.checkpoints.hf_hub_download", stall)
+    with pytest.raises(ConnectionError, match="SynCamMaster-Wan2.1 could not be had .*timed out"):
+        Pipeline.load("wan2.1-1.3b")
 
 
 @pytest.mark.parametrize(("model", "says"), [("nonsense", "unknown model"), ("", "unknown model")])

@@ -24,7 +24,9 @@ from syncam.checkpoints import (
     fetched,
     from_hub,
     open_weights,
+    repository,
     require_finite,
+    require_room,
     shapes_of,
 )
 from syncam.multiview import MultiViewTransformer, camera_features
@@ -59,6 +61,7 @@ class Backbone:
     def load(cls, card: ModelCard, folder: Path, dtype: torch.dtype) -> Backbone:
         """A complete model from a folder in diffusers layout.  Raises: ValueError if it is not what it should be."""
         check_folder(folder)
+        require_room(folder, dtype)
         config = cls.transformer_class.load_config(folder / "transformer", local_files_only=True)
         with init_empty_weights():
             expected = shapes_of(cls.transformer_class.from_config(config))
@@ -91,28 +94,23 @@ class Backbone:
         Raises: ValueError if the weights do not fit; ConnectionError if the hub does not give them.
         """
         base = base or card.base
-        if Path(base).is_dir():
-            check_folder(Path(base))
-        with from_hub(base):
-            config = cls.transformer_class.load_config(base, subfolder="transformer", revision=revision)
-        config = {key: value for key, value in config.items() if not key.startswith("_")} | cls.transformer_config
         path = fetched(weights, weights_revision) if weights else None
+        whole = path is not None and not cls._holds_only_added(path)
+        folder = repository(base, revision, without="transformer" if whole else "")
+        check_folder(folder)
+        require_room(folder, dtype)
         with from_hub(base):
-            if path and not cls._holds_only_added(path):
-                transformer = cls._whole_transformer(path, config, dtype)
+            if whole:
+                transformer = cls._whole_transformer(path, folder, dtype)
             else:
                 stock = cls.stock_class.from_pretrained(
-                    base, subfolder="transformer", revision=revision, dtype=dtype, use_safetensors=True
+                    folder, subfolder="transformer", dtype=dtype, use_safetensors=True, local_files_only=True
                 )
                 transformer = cls.transformer_class.from_base(stock, **cls.transformer_config)
                 if path:
                     cls._put_added(transformer, path)
             pipe = cls.pipeline_class.from_pretrained(
-                base,
-                revision=revision,
-                dtype=cls._dtypes(dtype),
-                use_safetensors=True,
-                transformer=transformer,
+                folder, dtype=cls._dtypes(dtype), use_safetensors=True, local_files_only=True, transformer=transformer
             )
         cls.adjust(pipe)
         return cls(card, pipe)
@@ -134,15 +132,18 @@ class Backbone:
         transformer.load_state_dict(state, strict=False)
 
     @classmethod
-    def _whole_transformer(cls, path: Path, config: dict, dtype: torch.dtype) -> MultiViewTransformer:
+    def _whole_transformer(cls, path: Path, base: Path, dtype: torch.dtype) -> MultiViewTransformer:
         """A transformer with base model and module in one checkpoint, converted once to a folder in the cache."""
+        config = cls.transformer_class.load_config(base / "transformer", local_files_only=True)
+        config = {key: value for key, value in config.items() if not key.startswith("_")} | cls.transformer_config
         with init_empty_weights():
             model = cls.transformer_class.from_config(config)
         stamp = f"{path.resolve()} {path.stat().st_size} {path.stat().st_mtime_ns}"
         folder = CACHE_FOLDER / f"{path.stem}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}"
         convert_once(path, folder / "diffusion_pytorch_model.safetensors", shapes_of(model), cls.renamed)
         model.save_config(folder)
-        return cls.transformer_class.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        require_room(folder, dtype)
+        return cls.transformer_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
 
     @classmethod
     def renamed(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -263,6 +264,7 @@ class Backbone:
         # the ridge keeps directions that plain pictures do not show from being amplified
         penalty = 1e-3 * torch.eye(design.shape[1]) * design.square().sum() / design.shape[1]
         self._colours = torch.linalg.solve(design.T @ design + penalty, design.T @ colours)
+        self.pipe.maybe_free_model_hooks()  # nothing of the autoencoder stays where the transformer will need the room
 
     def _decoder_is_small(self) -> bool:
         return sum(parameter.numel() for parameter in self.pipe.vae.parameters()) <= SMALL_DECODER_PARAMETERS
