@@ -255,7 +255,8 @@ class Planner:
             if plan.fits:
                 break
         _, frames, height, width = self.backbone.latent_shape(num_frames, shot.width, shot.height)
-        if frames * height * width >= 4 * LARGE_ATTENTION_TOKENS and not attention_is_fused(self.device):
+        tokens = frames * height * width // 4  # in both families two by two latents make a token
+        if tokens >= LARGE_ATTENTION_TOKENS and not attention_is_fused(self.device):
             return replace(plan, refused="no fused attention kernel is available on this device, and it needs one")
         return plan
 

@@ -87,8 +87,9 @@ class MultiViewCogVideoXBlock(CogVideoXBlock):
             def attend_across_views(frames):
                 return self.attend_across_views(frames, encoder_hidden_states, temb, embedded_cameras, num_views)
 
-            frames = hidden_states.unflatten(1, (num_frames, -1))
-            hidden_states = in_slices(attend_across_views, self.frames_at_a_time, 1, frames).flatten(1, 2)
+            hidden_states = in_slices(
+                attend_across_views, self.frames_at_a_time, 1, hidden_states.unflatten(1, (num_frames, -1))
+            ).flatten(1, 2)
 
         stock_block = super().forward
 

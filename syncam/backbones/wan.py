@@ -124,8 +124,13 @@ class MultiViewWanBlock(WanTransformerBlock):
             return (hidden_states.float() + self.ffn(normed).float() * gate).type_as(hidden_states)
 
         hidden_states = in_slices(attend_within_views, self.views_at_a_time, 0, hidden_states, temb)
-        frames = hidden_states.unflatten(1, (num_frames, -1))
-        hidden_states = in_slices(attend_across_views, self.frames_at_a_time, 1, frames, embedded_cameras).flatten(1, 2)
+        hidden_states = in_slices(  # no name for the input: it is gone as soon as the output is there
+            attend_across_views,
+            self.frames_at_a_time,
+            1,
+            hidden_states.unflatten(1, (num_frames, -1)),
+            embedded_cameras,
+        ).flatten(1, 2)
         return in_slices(attend_to_text, self.views_at_a_time, 0, hidden_states, encoder_hidden_states, temb)
 
     def attend_across_views(self, frames, temb, view_rope, embedded_cameras, num_views: int) -> torch.Tensor:
