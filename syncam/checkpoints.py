@@ -12,6 +12,7 @@ import math
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -223,6 +224,29 @@ def _opened(path: Path):
             yield file
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path.name} is damaged or not complete: {error}") from None
+
+
+def require_tokenizer_packages(folder: Path) -> None:
+    """Raises: ValueError naming what to install, if a pipeline's tokenizer can't be read without it.
+
+    Left alone, transformers asks for a package that would not help.
+    """
+    tokenizer = folder / "tokenizer"
+    if (tokenizer / "tokenizer.json").is_file() or not any(tokenizer.glob("*.model")):
+        return
+    missing = [package for package, module in _SENTENCEPIECE.items() if not _can_import(module)]
+    if missing:
+        raise ValueError(f"the tokenizer of this model needs: pip install {' '.join(missing)}")
+
+
+_SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # pip's name: Python's
+
+
+def _can_import(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even its parent
+        return False
 
 
 def _kind_of(path: Path) -> str:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from syncam.__main__ import main
 from syncam.backbones.base import latent_times
+from syncam.backbones.embedded import build_tokenizer
 from syncam.cameras import MovingCamera, Rig
 from syncam.checkpoints import save_added
 from syncam.memory import component_bytes
@@ -410,6 +411,21 @@ def test_a_base_model_with_a_part_missing_is_refused(bases, tmp_path):
     shutil.copytree(bases["cogvideox"], tmp_path / "base")
     shutil.rmtree(tmp_path / "base" / "vae")
     with pytest.raises(ValueError, match="not a complete model"):
+        Pipeline.load("cogvideox-2b", base=str(tmp_path / "base"))
+
+
+def test_a_tokenizer_that_needs_another_package_says_which(bases, tmp_path, monkeypatch):
+    shutil.copytree(bases["cogvideox"], tmp_path / "base")
+    (tmp_path / "base" / "tokenizer" / "tokenizer.json").rename(tmp_path / "base" / "tokenizer" / "spiece.model")
+    monkeypatch.setattr("syncam.checkpoints._can_import", lambda module: False)
+    with pytest.raises(ValueError, match="pip install sentencepiece protobuf"):
+        Pipeline.load("cogvideox-2b", base=str(tmp_path / "base"))
+
+
+def test_a_tokenizer_that_lost_its_words_is_noticed(bases, tmp_path):
+    shutil.copytree(bases["cogvideox"], tmp_path / "base")
+    build_tokenizer(["a"]).save_pretrained(tmp_path / "base" / "tokenizer")
+    with pytest.raises(ValueError, match="the tokenizer knows 4 tokens and its text encoder 9"):
         Pipeline.load("cogvideox-2b", base=str(tmp_path / "base"))
 
 

@@ -27,6 +27,7 @@ from syncam.checkpoints import (
     repository,
     require_finite,
     require_room,
+    require_tokenizer_packages,
     shapes_of,
 )
 from syncam.multiview import MultiViewTransformer, camera_features
@@ -49,6 +50,9 @@ class Backbone:
 
     def __init__(self, card: ModelCard, pipe: DiffusionPipeline):
         self.card, self.pipe = card, pipe
+        words, expected = len(pipe.tokenizer), pipe.text_encoder.config.vocab_size
+        if words < 0.9 * expected:  # a tokenizer that failed to find its file knows a hundred tokens, silently
+            raise ValueError(f"the tokenizer knows {words} tokens and its text encoder {expected}: it is incomplete")
         pipe.set_progress_bar_config(disable=True)
         names = [f"tile_sample_{kind}_{side}" for kind in ("min", "stride") for side in ("height", "width")]
         self._tiles = {name: getattr(pipe.vae, name) for name in names if hasattr(pipe.vae, name)}
@@ -61,6 +65,7 @@ class Backbone:
     def load(cls, card: ModelCard, folder: Path, dtype: torch.dtype) -> Backbone:
         """A complete model from a folder in diffusers layout.  Raises: ValueError if it is not what it should be."""
         check_folder(folder)
+        require_tokenizer_packages(folder)
         require_room(folder, dtype)
         config = cls.transformer_class.load_config(folder / "transformer", local_files_only=True)
         with init_empty_weights():
@@ -98,6 +103,7 @@ class Backbone:
         whole = path is not None and not cls._holds_only_added(path)
         folder = repository(base, revision, without="transformer" if whole else "")
         check_folder(folder)
+        require_tokenizer_packages(folder)
         require_room(folder, dtype)
         with from_hub(base):
             if whole:
