@@ -27,6 +27,7 @@ def settle(page: Page, frame: int = FRAME) -> None:
     page.wait_for_selector(".syn-status.ready", timeout=120_000)
     page.get_by_label("time, frame").fill(str(frame))
     page.wait_for_function("n => document.querySelector('.syn-player').dataset.frame === String(n)", arg=frame)
+    page.evaluate("document.activeElement.blur()")
     page.wait_for_timeout(500)
 
 

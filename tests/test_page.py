@@ -135,6 +135,7 @@ def test_the_page_opens_with_an_example_that_plays_in_step(visit):
         canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.reduce((sum, v) => sum + v, 0))""")
     assert len(set(tiles)) == 4  # four different pictures
     expect(me.find("#syn-badge")).to_contain_text("ready", timeout=60_000)
+    expect(me.find("#syn-estimate")).to_contain_text(re.compile(r"about \d+ s"))
 
 
 def test_a_preset_moves_rows_and_frusta_and_keeps_the_viewpoint(visit):

@@ -259,6 +259,12 @@ def test_the_queue_has_an_end_and_says_so(tmp_path):
         engine.submit(quick_shot())
 
 
+def test_what_does_not_fit_into_memory_is_refused_before_it_waits(studio, monkeypatch):
+    monkeypatch.setattr("syncam.memory.free_bytes", lambda device: 4 << 20)
+    with pytest.raises(ValueError, match="Not enough memory for 8 views of 5 frames"):
+        studio.engine.submit(quick_shot(rig="orbit8"))
+
+
 def test_a_failing_run_is_told_and_the_next_one_works(studio, monkeypatch):
     pipeline = studio.engine._pipeline
     monkeypatch.setattr(pipeline, "generate", lambda *_, **__: 1 / 0)

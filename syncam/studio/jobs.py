@@ -89,8 +89,8 @@ class Engine:
         self.model, self.outputs, self._examples = model, Path(outputs), Path(examples)
         self.card = ModelCard.load(model)
         self.status = "loading"
-        self.seconds_per_step: float | None = None  # of one view and one frame, measured on the last run
         self._pipeline = None
+        self._planning = threading.Lock()
         self._loaded = threading.Event()
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
@@ -102,10 +102,15 @@ class Engine:
         threading.Thread(target=self._work, name="syncam-engine", daemon=True).start()
 
     def submit(self, shot: Shot) -> Job:
-        """A job for the shot as it is now, checked.  Raises: ValueError if it is not possible or too many wait."""
+        """A job for the shot as it is now, checked.
+
+        Raises: ValueError if it is not possible, does not fit into memory, or too many wait.
+        """
         shot = shot.resolved(self.card)
         if self.status not in ("loading", "ready"):
             raise ValueError(self.status)
+        if plan := self.plan(shot):
+            plan.require()
         name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(6)}"  # not to be guessed by another visitor
         job = Job(shot, self.outputs / name)
         with self._wake:
@@ -128,9 +133,13 @@ class Engine:
         with self._wake:
             return self._waiting.index(job) + 1 if job in self._waiting else 0
 
-    def seconds(self, shot: Shot) -> float | None:
-        """How long a resolved shot will take, from the last run here; None before there was one."""
-        return self.seconds_per_step and self.seconds_per_step * _work_of(shot)
+    def plan(self, shot: Shot):
+        """What the shot needs here, a ``syncam.memory.MemoryPlan``; None while the model is not there to be asked.
+
+        Raises: ValueError if the shot is not possible.
+        """
+        with self._planning:
+            return self._pipeline.plan(shot) if self._pipeline else None
 
     def result_folder(self, result_id: str) -> Path:
         """Where a result is: a job's in the outputs, or a shipped example's.
@@ -168,7 +177,6 @@ class Engine:
         if job.should_stop():
             return job._change(state="stopped", message="Stopped before it began.")
         job._change(state="running")
-        began = time.monotonic()
 
         def on_step(progress: Progress) -> None:
             job._change(progress=progress)
@@ -184,7 +192,6 @@ class Engine:
         except Exception as error:  # whatever a run dies of, the queue goes on and the person is told
             _log.exception("job %s failed", job.id)
             return job._change(state="failed", message=_say_failure(error))
-        self.seconds_per_step = (time.monotonic() - began) / _work_of(job.shot)
         job._change(state="done")
 
 
@@ -203,13 +210,9 @@ def measured(result: MultiViewVideo) -> dict:
     return {"measured": seen}
 
 
-def _work_of(shot: Shot) -> int:
-    return len(shot.rig) * shot.num_frames * (shot.num_inference_steps + 1)  # + 1: decoding costs about a step
-
-
 def _say_failure(error: Exception) -> str:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "Not enough memory for this. Try fewer views or fewer frames."
+    if isinstance(error, MemoryError):
+        return str(error) or "Memory ran out. Try fewer views or fewer frames."
     if isinstance(error, OSError):
         return f"The result could not be written: {error.strerror or error}"
     return f"The run failed: {error}"

@@ -169,15 +169,13 @@ def build_studio(engine: Engine) -> gr.Blocks:
         settings = [prompt, desk, seed, steps, guidance, frames, negative]
 
         # What a rig or a prompt means to the model, said while it is edited.
-        def describe_rig(document, steps, frames):
+        def describe_rig(document, steps, guidance, frames):
             rig = rig_from(document)
-            seconds = None
-            with contextlib.suppress(ValueError):  # said when it is asked for
-                seconds = engine.seconds(Shot("any", rig, num_inference_steps=steps, num_frames=frames).resolved(card))
+            plan = engine.plan(Shot("any", rig, num_inference_steps=steps, guidance_scale=guidance, num_frames=frames))
             return (
                 texts.range_note(card.outside_trained_range(rig)),
                 gr.update(value=_generate_label(rig)),
-                "" if seconds is None else f'<p class="syn-note">about {max(1, round(seconds))} s</p>',
+                texts.estimate(plan),
             )
 
         def begin(new_seed, browser, *settings):
@@ -246,13 +244,13 @@ def build_studio(engine: Engine) -> gr.Blocks:
         prompt.change(
             lambda text: texts.prompt_note(card, text), prompt, prompt_note, trigger_mode="always_last", **quiet
         )
-        describe = {"fn": said(describe_rig), "inputs": [desk, steps, frames], **told}
+        describe = {"fn": said(describe_rig), "inputs": [desk, steps, guidance, frames], **told}
         describe |= {"outputs": [rig_note, generate, estimate], "trigger_mode": "always_last"}
-        gr.on([desk.input, steps.change, frames.change], **describe)
+        gr.on([desk.input, steps.change, guidance.change, frames.change], **describe)
         clock.tick(
             lambda: (texts.status_badge(card, engine.status), gr.Timer(active=engine.status == "loading")),
             None, [badge, clock], **quiet,
-        )  # fmt: skip
+        ).then(**describe)  # fmt: skip
 
         buttons = [generate, stop]
         watch = {"fn": follow, "inputs": job_id, "outputs": progress, **told}

@@ -55,6 +55,22 @@ def range_note(outside: list[str]) -> str:
     return f'<span class="syn-range outside">outside the trained range</span> <small>{reasons}</small>'
 
 
+def estimate(plan) -> str:
+    """What a run will take (a ``syncam.memory.MemoryPlan``), or what to do if it can't be."""
+    if plan is None:
+        return ""
+    try:
+        plan.require()
+    except ValueError as error:
+        return f'<p class="syn-note warn" role="status">{html.escape(str(error))}</p>'
+    memory = f", {plan.needed_bytes / 2**30:.1f} GB of memory" if plan.needed_bytes > 2**29 else ""
+    return f'<p class="syn-note">about {duration(plan.seconds)}{memory}</p>'
+
+
+def duration(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 120 else f"{round(seconds / 60)} min"
+
+
 def progress(job: Job, before: int) -> str:
     """How far a job is, with what can be seen of its views already. Empty when there is nothing left to say."""
     if job.state == "done":
@@ -72,7 +88,7 @@ def progress(job: Job, before: int) -> str:
         if step.stage == "denoise":
             line += f", step {step.step}/{step.num_steps}"
         if step.seconds_left is not None:
-            line += f", about {max(1, round(step.seconds_left))} s left"
+            line += f", about {duration(step.seconds_left)} left"
     pictures = "" if step is None or step.preview is None else _pictures(step.preview)
     return (
         f'<div class="syn-progress"><p role="status">{line}</p>'
