@@ -62,6 +62,7 @@ def add_generate(commands) -> None:
         ("width", int, "pixels"),
         ("height", int, "pixels"),
         ("negative-prompt", str, "what to avoid"),
+        ("solver", str, "how to step from noise to picture: euler or unipc, which needs fewer steps"),
     ):
         command.add_argument(f"--{name}", type=kind, help=f"{what} (the model's own)")
     command.add_argument("--save-frames", action="store_true", help="also write frames.npy (view, frame, y, x, rgb)")

@@ -22,6 +22,7 @@ MAX_PROMPT_CHARACTERS = 2000
 MAX_STEPS = 200
 MAX_GUIDANCE = 30.0
 SEED_RANGE = (0, 2**63 - 1)
+SOLVERS = {"wan": ("euler", "unipc"), "cogvideox": ("ddim",)}  # of each family; the first is the published one
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,7 @@ class Shot:
     width: int | None = None
     height: int | None = None
     negative_prompt: str | None = None
+    solver: str | None = None
 
     def resolved(self, card: ModelCard) -> Shot:
         """The same shot with every field filled in and checked.
@@ -226,9 +228,12 @@ class Shot:
         if not shot.prompt.strip():
             raise ValueError("the prompt is empty: describe a scene, such as 'a red ball bouncing on stone tiles'")
         _check_text("negative prompt", shot.negative_prompt)
-        size = card.size_multiple
+        size, solvers = card.size_multiple, SOLVERS[card.family]
+        if shot.solver not in (None, *solvers):
+            raise ValueError(f"the solver must be one of {', '.join(solvers)} for {card.name}, got {shot.solver!r:.40}")
         return replace(
             shot,
+            solver=shot.solver or solvers[0],
             seed=_whole("seed", shot.seed, *SEED_RANGE),
             num_inference_steps=_whole("steps", shot.num_inference_steps, 1, MAX_STEPS),
             guidance_scale=_number("guidance scale", shot.guidance_scale, 0.0, MAX_GUIDANCE),

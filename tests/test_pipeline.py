@@ -80,6 +80,18 @@ def test_a_stop_while_decoding_is_heard(embedded):
         embedded.generate(shot(), lambda progress: stages.append(progress.stage), lambda: "decode" in stages)
 
 
+def test_the_second_order_solver_comes_closer_in_as_many_steps(embedded):
+    """To what very many small steps give, which is what a solver approximates."""
+    exact = embedded.generate(shot(1, num_inference_steps=60)).frames.astype(int)
+    errors = [
+        np.square(embedded.generate(shot(1, num_inference_steps=8, solver=solver)).frames - exact).mean()
+        for solver in ("unipc", "euler")
+    ]
+    assert errors[0] < errors[1]
+    again = embedded.generate(shot(1, num_inference_steps=60)).frames
+    assert np.array_equal(exact, again), "one shot's solver is not the next one's"
+
+
 def test_adding_a_camera_keeps_the_noise_of_the_others(embedded):
     noise = [embedded.backbone.noise(shot(num_views).resolved(embedded.card)) for num_views in (2, 4)]
     assert torch.equal(noise[0], noise[1][:2])
@@ -124,6 +136,7 @@ def test_the_recipe_says_everything_that_decides_the_frames(embedded):
         ({"seed": 2**64}, "seed"),
         ({"seed": "x"}, "seed must be a whole number"),
         ({"negative_prompt": 5}, "negative prompt must be text"),
+        ({"solver": "ddim"}, "solver must be one of euler, unipc for embedded"),
     ],
 )
 def test_bad_values_are_refused_before_anything_runs(embedded, settings, says):

@@ -163,7 +163,7 @@ class Backbone:
     # ---------------------------------------------------------------------------------------------------- generating
 
     def sampling(self, shot: Shot) -> dict[str, Any]:
-        """What the diffusers pipeline is called with that only this family has."""
+        """What the diffusers pipeline is called with that only this family has; puts the shot's solver in place."""
         raise NotImplementedError
 
     def text_shape(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanPipeline
 from diffusers.configuration_utils import register_to_config
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
@@ -30,7 +30,7 @@ from torch import nn
 
 from syncam.backbones.base import Backbone
 from syncam.multiview import POSE_DIM, MultiViewTransformer, in_slices, start_untrained, views_meet, views_part
-from syncam.shot import Shot
+from syncam.shot import ModelCard, Shot
 
 NUM_TRAIN_TIMESTEPS = 1000  # a timestep is the noise level sigma times this
 
@@ -306,7 +306,15 @@ class WanBackbone(Backbone):
     def adjust(cls, pipe: WanPipeline) -> None:
         pipe.scheduler = FlowMatchScheduler(shift=5.0)
 
+    def __init__(self, card: ModelCard, pipe: WanPipeline):
+        super().__init__(card, pipe)
+        unipc = UniPCMultistepScheduler(
+            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=pipe.scheduler.config.shift
+        )
+        self._solvers = {"euler": pipe.scheduler, "unipc": unipc}
+
     def sampling(self, shot: Shot) -> dict[str, Any]:
+        self.pipe.scheduler = self._solvers[shot.solver]
         return {}
 
     def text_shape(self) -> tuple[int, int]:
