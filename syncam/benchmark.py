@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from syncam.backbones.wan import MultiViewWanTransformer
 from syncam.cameras import Rig
-from syncam.memory import GIB, Cost, cost_of
+from syncam.memory import GIB, Cost, best_device, cost_of
 from syncam.multiview import POSE_DIM
 from syncam.pipeline import Pipeline
 from syncam.shot import Shot
@@ -76,7 +76,7 @@ def measure(
     **config,
 ) -> Speed:
     """One forward of a Wan with random weights; sizes are those of latents. ``config``: where it is not Wan 1.3B."""
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    device = best_device()
     size = num_views, num_frames, height, width
     with device:
         model, stock = _models(config, dtype)
@@ -124,9 +124,8 @@ def measure(
 def benchmark(rounds: int = 3) -> str:
     """Everything as Markdown: a step at real widths, its cost against views, and the embedded model end to end."""
     speed = measure(num_layers=2, rounds=rounds)
-    device = torch.accelerator.current_accelerator() or "cpu"
     lines = [
-        f"One denoising step: 2 blocks of Wan 1.3B, 2 views of 30 x 52 tokens, float32, {device}, "
+        f"One denoising step: 2 blocks of Wan 1.3B, 2 views of 30 x 52 tokens, float32, {best_device()}, "
         f"{torch.get_num_threads()} threads",
         "",
         "| | |",

@@ -149,6 +149,12 @@ def cost_of(run: Callable[[], object]) -> Cost:
 # ------------------------------------------------------------------------------------------------------- the machine
 
 
+def best_device() -> torch.device:
+    """The accelerator if there is one that works, else the CPU."""
+    # asked first: a build for an accelerator names it also where there is none
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+
 def free_bytes(device: torch.device) -> int:
     """Memory that a run on ``device`` can still get, with what PyTorch holds in reserve."""
     if device.type == "cpu":
@@ -167,7 +173,7 @@ def choose_offload(component_bytes: dict[str, int], free: int) -> str:
     return "model" if max(component_bytes.values()) <= free / 2 else "group"
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.05) -> float:
+def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.15) -> float:
     """Floating point operations a second that the device reaches in a matrix product."""
     size = 1024 if device.type == "cpu" else 4096
     a = torch.randn(size, size, device=device, dtype=dtype)
@@ -210,7 +216,8 @@ class Planner:
     def __init__(self, backbone, device: torch.device, offload: str = "none"):
         self.backbone, self.device, self.offload = backbone, device, offload
         self._rate: float | None = None
-        self._cost = lru_cache(maxsize=256)(self._cost_uncached)
+        self._step_cost = lru_cache(maxsize=256)(self._count_step)
+        self._tile_cost = lru_cache(maxsize=64)(self._count_tile)
 
     def plan(self, shot) -> MemoryPlan:
         """How to run a resolved shot: in one piece if that fits, else in chunks; if neither fits, what would."""
@@ -248,7 +255,7 @@ class Planner:
         size = num_views, shot.width, shot.height, num_frames
         decode = self._decode_cost(shot.width, shot.height, num_frames)
         for chunks in CHUNKS:
-            step = self._cost(*size, guided, chunks)
+            step = self._step_cost(*size, guided, chunks)
             flops = shot.num_inference_steps * step.flops + num_views * decode.flops
             needed = self._with_weights(step.peak_bytes, decode.peak_bytes)
             plan = MemoryPlan(*size, needed, free, flops / self._flops_per_second(), flops, chunks)
@@ -266,7 +273,7 @@ class Planner:
             return max(step_bytes, decode_bytes)
         weights = component_bytes(self.backbone.pipe)
         if self.offload == "group":
-            weights = {name: size // 20 for name, size in weights.items()}  # a block or so at a time
+            weights = {name: size // 20 for name, size in weights.items()}  # about a block of thirty, and the next
         return max(weights["text_encoder"], weights["transformer"] + step_bytes, weights["vae"] + decode_bytes)
 
     def _flops_per_second(self) -> float:
@@ -274,7 +281,7 @@ class Planner:
             self._rate = self.UNMEASURED_EFFICIENCY * matmul_rate(self.device, self.backbone.pipe.transformer.dtype)
         return self._rate
 
-    def _cost_uncached(self, num_views, width, height, num_frames, guided, chunks) -> Cost:
+    def _count_step(self, num_views, width, height, num_frames, guided, chunks) -> Cost:
         """Of one denoising step: one block is run, and its operations counted as often as there are blocks."""
         transformer = self.backbone.pipe.transformer
         config = {key: value for key, value in transformer.config.items() if not key.startswith("_")}
@@ -306,8 +313,7 @@ class Planner:
         video = 3 * num_frames * width * height * (2 * vae.dtype.itemsize + 3 * 4)  # tiles, their sum, and as uint8
         return Cost(cost.peak_bytes + video, int(cost.flops * area * latent_frames / min(latent_frames, 3)))
 
-    @lru_cache(maxsize=64)  # noqa: B019  one planner lives as long as its model
-    def _tile_cost(self, width: int, height: int, frames: int) -> Cost:
+    def _count_tile(self, width: int, height: int, frames: int) -> Cost:
         vae = self.backbone.pipe.vae
         with torch.device("meta"):
             empty = type(vae).from_config(vae.config).to(vae.dtype)

@@ -27,6 +27,7 @@ from syncam.backbones.wan import WanBackbone
 from syncam.memory import (
     MemoryPlan,
     Planner,
+    best_device,
     choose_offload,
     component_bytes,
     free_bytes,
@@ -49,7 +50,7 @@ class Pipeline:
 
     def __init__(self, backbone: Backbone, model_sha256: str = "", offload: str | None = None):
         self.backbone, self.model_sha256 = backbone, model_sha256
-        self.device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        self.device = best_device()
         pipe = backbone.pipe
         if offload is None:
             on_cpu = self.device.type == "cpu"
@@ -90,11 +91,11 @@ class Pipeline:
         """
         card = ModelCard.load(model)
         backbone_class = BACKBONES[card.family]
-        on_accelerator = torch.accelerator.is_available()
-        if not on_accelerator:
+        on_cpu = best_device().type == "cpu"
+        if on_cpu:
             # One core stays free for the page. The same number everywhere: it may change the last bit of a sum.
             torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
-        dtype = torch.bfloat16 if on_accelerator else torch.float32
+        dtype = torch.float32 if on_cpu else torch.bfloat16
         folder = ASSETS_FOLDER / "embedded" if model == "embedded" else Path(model)
         if folder.is_dir():
             model_sha256 = verify_manifest(folder)

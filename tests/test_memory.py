@@ -14,6 +14,7 @@ from syncam.memory import (
     Cost,
     MemoryPlan,
     attention_is_fused,
+    best_device,
     choose_offload,
     cost_of,
     is_out_of_memory,
@@ -169,6 +170,13 @@ def test_a_large_run_is_refused_where_attention_is_not_fused(pipeline, monkeypat
         monkeypatch.setattr("syncam.memory.LARGE_ATTENTION_TOKENS", 10)
         with pytest.raises(ValueError, match="no fused attention kernel"):
             pipeline.generate(shot())
+
+
+def test_an_accelerator_that_is_not_there_is_not_used(monkeypatch):
+    """A build of PyTorch for CUDA names CUDA also on a computer without one."""
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda *args: torch.device("cuda"))
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    assert best_device() == torch.device("cpu")
 
 
 def test_weights_are_kept_where_they_fit():
