@@ -66,8 +66,8 @@ class MemoryPlan:
 
     @property
     def _need(self) -> str:
-        need = f"about {self.needed_bytes / GIB:.1f} GB and {say_seconds(self.seconds)}"
-        return f"{need}; {self.free_bytes / GIB:.1f} GB are free"
+        need = f"about {say_bytes(self.needed_bytes)} and {say_seconds(self.seconds)}"
+        return f"{need}; {say_bytes(self.free_bytes)} are free"
 
     def __str__(self) -> str:
         return f"{self.what}: {self._need}"
@@ -80,6 +80,11 @@ class MemoryPlan:
             raise ValueError(f"{self.what}: {self.refused}")
         lacking = "time" if self.seconds > MAX_SECONDS else "memory"
         raise ValueError(f"Not enough {lacking} for {self.what} (needs {self._need}). {self.instead}".strip())
+
+
+def say_bytes(size: int) -> str:
+    """A size as people say it: "22 MB", "10.2 GB"."""
+    return f"{size / GIB:.1f} GB" if size >= GIB else f"{size / 2**20:.0f} MB"
 
 
 def say_seconds(seconds: float) -> str:

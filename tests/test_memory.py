@@ -18,6 +18,7 @@ from syncam.memory import (
     choose_offload,
     cost_of,
     is_out_of_memory,
+    say_bytes,
     say_seconds,
 )
 from syncam.pipeline import Pipeline
@@ -186,7 +187,8 @@ def test_weights_are_kept_where_they_fit():
     assert choose_offload(sizes, 8 * GIB) == "group"
 
 
-def test_durations_are_said_as_people_say_them():
+def test_sizes_and_durations_are_said_as_people_say_them():
+    assert [say_bytes(n << 20) for n in (22, 1536)] == ["22 MB", "1.5 GB"]
     assert [say_seconds(s) for s in (7.4, 90, 700, 5 * 3600, 10 * 86400)] == ["7 s", "90 s", "12 min", "5 h", "10 days"]
 
 

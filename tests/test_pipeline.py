@@ -19,7 +19,7 @@ from syncam.backbones.embedded import build_tokenizer
 from syncam.cameras import MovingCamera, Rig
 from syncam.checkpoints import save_added
 from syncam.memory import component_bytes
-from syncam.pipeline import Pipeline, verify_manifest, write_manifest
+from syncam.pipeline import BACKBONES, Pipeline, verify_manifest, write_manifest
 from syncam.shot import ASSETS_FOLDER, KNOWN_MODELS, ModelCard, Progress, Shot, Stopped
 from tests.test_checkpoints import published
 from tests.tiny import FAMILIES, WAN, randomised, save_base
@@ -274,6 +274,16 @@ def test_weights_stored_in_eight_bits_take_less_room_and_show_nearly_the_same(pi
     sizes = [component_bytes(pipeline.backbone.pipe)["transformer"] for pipeline in (small, pipelines[family])]
     assert sizes[0] < 0.6 * sizes[1]
     frames = [pipeline.generate(tiny_shot()).frames.astype(int) for pipeline in (small, pipelines[family])]
+    assert 0 < np.abs(frames[0] - frames[1]).mean() < 8
+
+
+@FAMILY_NAMES
+def test_both_families_run_in_bfloat16_as_they_do_on_an_accelerator(pipelines, bases, weights, family):
+    backbone_class, card = BACKBONES[family], pipelines[family].card
+    pipeline = Pipeline(backbone_class.assemble(card, weights[family], torch.bfloat16, str(bases[family])))
+    assert pipeline.backbone.pipe.transformer.dtype == torch.bfloat16
+    assert pipeline.backbone.pipe.vae.dtype == {"wan": torch.float32, "cogvideox": torch.bfloat16}[family]
+    frames = [p.generate(tiny_shot(), on_step=lambda _: None).frames.astype(int) for p in (pipeline, pipelines[family])]
     assert 0 < np.abs(frames[0] - frames[1]).mean() < 8
 
 
