@@ -294,8 +294,8 @@ def _trace(scene: Scene, origin, rays, yaw, along, pixel: float):
     normal = torch.nn.functional.normalize(normal, dim=-1)
     colour = torch.tensor(COLOURS[scene.colour]).expand_as(point)
     face = torch.sigmoid(14 * (point[:, :1] / scene.radius_m - 0.45))  # the front is lighter, the hue stays
-    colour = colour + (1 - colour) * 0.45 * face
-    return colour * (0.62 + 0.38 * (normal * sun).sum(-1, keepdim=True).clamp(min=0)), (1 - closest).clamp(0, 1)
+    colour = colour + (1 - colour) * 0.28 * face
+    return colour * (0.72 + 0.28 * (normal * sun).sum(-1, keepdim=True).clamp(min=0)), (1 - closest).clamp(0, 1)
 
 
 def sample_rig(rng: random.Random, num_views: int, moving: float = 0.0) -> Rig:

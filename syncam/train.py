@@ -19,6 +19,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,7 @@ class TrainConfig:
     out: Path = Path("runs/embedded")
     seed: int = 0
     num_scenes: int = 6_000
+    codec_clips: int = 300
     base_steps: int = 800
     multiview_steps: int = 8_000
     views_per_step: int = 96
@@ -135,12 +137,12 @@ def train(config: TrainConfig) -> Path:
     return config.out / "model"
 
 
-def fit_codec(config: TrainConfig, num_clips: int = 300) -> None:
+def fit_codec(config: TrainConfig) -> None:
     """Fit the autoencoder on freshly rendered clips and save it, with the tokenizer, in the model folder."""
     if (config.out / "model" / "vae").exists():
         return
     clips = []
-    for number in tqdm(range(num_clips), desc="codec"):
+    for number in tqdm(range(config.codec_clips), desc="codec"):
         rng = random.Random(f"codec {config.seed} {number}")
         rig = toyworld.sample_rig(rng, 1, MOVING_CAMERAS)
         frames = toyworld.render(toyworld.Scene.sample(rng), rig.c2w(np.linspace(0, 1, toyworld.NUM_FRAMES)))
@@ -163,7 +165,7 @@ def render_shards(config: TrainConfig) -> None:
         if path.exists():
             continue
         latents, poses, scenes = [], [], []
-        for number in range(SHARD_SCENES):
+        for number in range(min(SHARD_SCENES, config.num_scenes - shard * SHARD_SCENES)):
             rng = random.Random(f"scene {config.seed} {shard} {number}")
             scene = toyworld.Scene.sample(rng)
             rig = toyworld.sample_rig(rng, VIEWS_PER_SCENE, MOVING_CAMERAS)
@@ -273,9 +275,9 @@ class MasterWeights:
         named = dict(model.named_parameters())
         self.working = [named[name] for name in trainable]
         self.masters = [nn.Parameter(parameter.detach().float().clone()) for parameter in self.working]
-        inner = [".blocks." in name and p.ndim == 2 and min(p.shape) > 16 for name, p in zip(trainable, self.working)]
-        matrices = [p for p, is_matrix in zip(self.masters, inner) if is_matrix]
-        others = [p for p, is_matrix in zip(self.masters, inner) if not is_matrix]
+        inner = [".blocks." in name and named[name].ndim == 2 and min(named[name].shape) > 16 for name in trainable]
+        matrices = list(compress(self.masters, inner))
+        others = list(compress(self.masters, [not matrix for matrix in inner]))
         self.optimizers = [torch.optim.AdamW(others, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0)]
         if matrices:
             self.optimizers.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.02, ns_steps=4))
@@ -286,9 +288,9 @@ class MasterWeights:
         gradients = [p.grad.float() for p in self.working]
         norm = torch.nn.utils.get_total_norm(gradients)
         clip = min(1.0, 1.0 / (float(norm) + 1e-6))
-        for master, working, gradient in zip(self.masters, self.working, gradients):
+        for master, working, gradient in zip(self.masters, self.working, gradients, strict=True):
             master.grad, working.grad = gradient * clip, None
-        for optimizer, lr in zip(self.optimizers, self.base_lrs):
+        for optimizer, lr in zip(self.optimizers, self.base_lrs, strict=True):
             optimizer.param_groups[0]["lr"] = lr * lr_scale
             optimizer.step()
         self.ema.step(self.masters)
@@ -297,7 +299,7 @@ class MasterWeights:
     @torch.no_grad()
     def publish(self, values) -> None:
         """Write float32 values into the working model."""
-        for working, value in zip(self.working, values):
+        for working, value in zip(self.working, values, strict=True):
             working.copy_(value)
 
     def state_dict(self) -> dict:
@@ -341,9 +343,8 @@ def fit(stage: str, model: TextToViews, dataset: LatentScenes, config: TrainConf
     """Train one stage up to its number of steps, continuing from its last checkpoint."""
     num_steps = config.base_steps if stage == "base" else config.multiview_steps
     checkpoint = config.out / f"{stage}.pt"
-    added = ("cam_encoder", "mvs_attn", "projector", "scale_shift_table_mvs")
     names = [name for name, _ in model.named_parameters()]
-    new = [name for name in names if any(part in name for part in added)]
+    new = [name for name in names if model.transformer.is_added(name)]
     old = [name for name in names if name not in set(new)]
     trainable = old if stage == "base" else new if config.frozen_base else names
     for name, parameter in model.named_parameters():

@@ -1,0 +1,93 @@
+"""Training in miniature: the real stages, a tiny network, a few steps."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from syncam.backbones.wan import MultiViewWanTransformer
+from syncam.cameras import Rig
+from syncam.pipeline import Pipeline
+from syncam.shot import Shot
+from syncam.train import TrainConfig, schedule, train
+
+TINY = {
+    "num_scenes": 4,
+    "codec_clips": 24,
+    "views_per_step": 8,
+    "width": 64,
+    "layers": 2,
+    "base_steps": 3,
+    "multiview_steps": 4,
+    "cool_down": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A run with its codec fitted and its scenes rendered, but nothing trained yet."""
+    folder = tmp_path_factory.mktemp("world")
+    train(TrainConfig(out=folder, **{**TINY, "base_steps": 0, "multiview_steps": 0}))
+    return folder
+
+
+@pytest.fixture
+def start(world, tmp_path):
+    """``start("a", **options)``: train in a folder of that name, which begins as a copy of the world."""
+
+    def run(name: str, **options) -> TrainConfig:
+        if not (tmp_path / name).exists():
+            shutil.copytree(world, tmp_path / name)
+        config = TrainConfig(out=tmp_path / name, **{**TINY, **options})
+        train(config)
+        return config
+
+    return run
+
+
+def weights(config):
+    return MultiViewWanTransformer.from_pretrained(config.out / "model" / "transformer").state_dict()
+
+
+def test_a_trained_model_generates_through_the_one_pipeline(start):
+    config = start("run")
+    video = Pipeline.load(str(config.out / "model")).generate(
+        Shot("a red ball", Rig.from_text("5,10,0;5,10,60"), seed=1, num_inference_steps=2)
+    )
+    assert video.frames.shape == (2, 17, 128, 128, 3)
+
+
+def test_a_killed_run_continues_to_the_same_weights(start):
+    start("killed", multiview_steps=2)
+    killed, whole = weights(start("killed")), weights(start("whole"))
+    for name, value in whole.items():
+        assert torch.equal(value, killed[name]), name
+
+
+def test_with_the_base_frozen_only_what_the_module_added_is_trained(start):
+    before = weights(start("frozen", multiview_steps=0))
+    config = start("frozen", frozen_base=True)
+    changed = {name for name, value in weights(config).items() if not torch.equal(value, before[name])}
+    assert changed and all(MultiViewWanTransformer.is_added(name) for name in changed)
+
+
+def test_the_loss_is_written_down_and_falls(start):
+    config = start("loss", base_steps=100, multiview_steps=0, views_per_step=4)
+    with (config.out / "base_loss.csv").open() as file:
+        (_, first), (step, last) = csv.reader(file)
+    assert step == "100" and np.isfinite(float(first)) and float(last) < float(first)
+
+
+def test_the_learning_rate_warms_up_holds_and_falls_to_nothing():
+    rates = [schedule(step, 1000, 0.3) for step in range(1000)]
+    assert rates[0] < rates[49] == rates[500] == 1.0 > rates[900] > rates[999] > 0
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("stepz=3", "unknown option"), ("seed=x", "must be int"), ("compile=1", "true or false")]
+)
+def test_a_mistake_in_an_option_is_named(word, said):
+    with pytest.raises(ValueError, match=said):
+        TrainConfig.from_words([word])
