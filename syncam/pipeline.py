@@ -21,7 +21,7 @@ import transformers
 
 import syncam
 import syncam.backbones.embedded  # noqa: F401  diffusers loads components only of modules that are imported already
-from syncam.backbones.base import Backbone, latent_times  # noqa: F401  latent_times is part of this module's interface
+from syncam.backbones.base import Backbone
 from syncam.backbones.cogvideox import CogVideoXBackbone
 from syncam.backbones.wan import WanBackbone
 from syncam.memory import (

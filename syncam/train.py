@@ -36,9 +36,10 @@ from tqdm.auto import tqdm
 
 from syncam import toyworld
 from syncam.backbones import embedded
+from syncam.backbones.base import latent_times
 from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer
 from syncam.multiview import camera_features
-from syncam.pipeline import latent_times, write_manifest
+from syncam.pipeline import write_manifest
 from syncam.shot import ModelCard, TrainedRange
 
 SHARD_SCENES = 64
