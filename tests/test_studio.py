@@ -94,8 +94,9 @@ def test_the_app_answers_and_ends_in_order_in_the_middle_of_a_run(tmp_path):
 def test_weights_that_do_not_load_are_said_to_whoever_asks(tmp_path):
     engine = Engine(outputs=tmp_path)
     engine.model = str(tmp_path)  # no weights there
+    waiting = engine.submit(quick_shot())  # taken while it is still loading
     engine.start()
-    job = watched(engine.submit(quick_shot()))
+    job = watched(waiting)
     assert job.state == "failed" and job.message.startswith("The model could not be loaded")
     with pytest.raises(ValueError, match="could not be loaded"):
         engine.submit(quick_shot())
