@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -308,6 +308,3 @@ class Rig:
         """Each view's intrinsics for width x height pictures: its file's lens if it has one, else ``hfov_deg``."""
         default = Intrinsics.from_hfov(hfov_deg, width, height)
         return [c.intrinsics.resized(width, height) if c.intrinsics else default for c in self.cameras]
-
-    def with_labels(self, labels: Sequence[str]) -> Rig:
-        return replace(self, cameras=tuple(replace(c, label=str(n)) for c, n in zip(self.cameras, labels, strict=True)))

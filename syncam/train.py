@@ -348,18 +348,18 @@ def fit(stage: str, model: TextToViews, dataset: LatentScenes, config: TrainConf
     new = [name for name in names if model.transformer.is_added(name)]
     old = [name for name in names if name not in set(new)]
     trainable = old if stage == "base" else new if config.frozen_base else names
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in set(trainable))
+    model.requires_grad_(False)
+    for name in trainable:
+        model.get_parameter(name).requires_grad_(True)
+    if stage == "multiview" and not config.init and not checkpoint.exists():
+        for block in model.transformer.blocks:
+            block.start_from_base()
     weights = MasterWeights(model, trainable, config)
     start, hours = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         weights.load_state_dict(state["weights"])
         start, hours = state["step"], state["hours"]
-    elif stage == "multiview" and not config.init:
-        for block in model.transformer.blocks:
-            block.start_from_base()
-        weights = MasterWeights(model, trainable, config)
 
     def save(step: int) -> None:
         if accelerator.is_main_process:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
@@ -158,9 +157,7 @@ def build_transformer(
     )
 
 
-def encode_words(
-    text_encoder: UMT5EncoderModel, tokens: torch.Tensor, length: int = MAX_WORDS
-) -> torch.Tensor:
+def encode_words(text_encoder: UMT5EncoderModel, tokens: torch.Tensor) -> torch.Tensor:
     """Token ids (b, n), padded with 0 -> embeddings (b, n, d) with zeros where padded, as WanPipeline makes them."""
     mask = tokens.ne(0)
     return text_encoder(tokens, mask).last_hidden_state * mask[..., None]
@@ -169,8 +166,3 @@ def encode_words(
 def clip_to_float(frames) -> torch.Tensor:
     """uint8 frames (v, t, h, w, 3) -> (v, 3, t, h, w) in -1..1."""
     return rearrange(torch.as_tensor(frames), "v t h w c -> v c t h w").float() / 127.5 - 1
-
-
-def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Of two videos in -1..1, in decibel."""
-    return float(10 * torch.log10(4 / F.mse_loss(a, b)))
