@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from syncam.multiview import POSE_DIM
+from syncam.multiview import CAMERA_DIM
 
 GIB = 2**30
 LARGE_ATTENTION_TOKENS = 8192  # from here on, an attention that is not fused needs gigabytes for its scores
@@ -299,7 +299,8 @@ class Planner:
                 shape = self.backbone.latent_shape(num_frames, width, height)
                 latents = torch.empty(batch, *shape, dtype=model.dtype)
                 text = torch.empty(batch, *self.backbone.text_shape(), dtype=model.dtype)
-                cameras = torch.empty(1, num_views, shape[1], POSE_DIM)
+                rays = (math.prod(self.backbone.token_grid(width, height)),) if self.backbone.token_rays else ()
+                cameras = torch.empty(1, num_views, shape[1], *rays, CAMERA_DIM[self.backbone.token_rays])
                 inputs = model, latents, torch.empty(batch), text, cameras
                 costs.append(cost_of(partial(self.backbone.forward, *inputs)))
         runs = 2 if guided and not self.backbone.guidance_in_batch else 1

@@ -18,21 +18,54 @@ from einops import rearrange
 from torch import nn
 
 POSE_DIM = 12
+RAY_DEPTHS = (-0.2, 0.0, 0.2)  # of the points on a ray, from where it passes the centre, in units
+RAY_FREQUENCIES = (0.5, 1.0, 2.0)  # of their sines, in periods per unit
+RAY_DIM = 6 + 2 * 3 * len(RAY_DEPTHS) * len(RAY_FREQUENCIES)
+CAMERA_DIM = {False: POSE_DIM, True: POSE_DIM + RAY_DIM}  # of a camera encoder's input, without and with token rays
 
 
-def camera_features(c2w: torch.Tensor, relative: bool, unit_m: float) -> torch.Tensor:
+def camera_features(
+    c2w: torch.Tensor,
+    relative: bool,
+    unit_m: float,
+    lenses: torch.Tensor | None = None,
+    grid: tuple[int, int] = (1, 1),
+) -> torch.Tensor:
     """What the camera encoder reads: the top three rows of each pose, row by row, translation in ``unit_m`` metres.
 
     Args:
         c2w: (..., v, f, 4, 4), one pose per view and latent frame.
         relative: poses as seen from view 0 of the same frame (the published weights), else in the world's frame.
-    Returns: (..., v, f, 12) in c2w's dtype.
+        lenses: (v, 3, 3) intrinsics of pictures with one pixel for each token: then every token's ray as well.
+        grid: rows and columns of tokens.
+    Returns: (..., v, f, 12), or with lenses (..., v, f, rows * columns, 12 + RAY_DIM), in c2w's dtype.
     """
     if relative:
         c2w = torch.linalg.inv(c2w[..., :1, :, :, :]) @ c2w
     rows = c2w[..., :3, :].clone()
     rows[..., 3] /= unit_m
-    return rows.flatten(-2)
+    pose = rows.flatten(-2)
+    if lenses is None:
+        return pose
+    rays = ray_features(rows, lenses.to(c2w.dtype), grid)
+    return torch.cat([pose.unsqueeze(-2).expand(*rays.shape[:-1], -1), rays], -1)
+
+
+def ray_features(pose: torch.Tensor, lenses: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """The ray of every token's centre: poses (..., v, f, 3, 4) in units, lenses (v, 3, 3) -> (..., v, f, s, RAY_DIM).
+
+    A ray is given by its direction and moment (Pluecker coordinates; two rays meet where their reciprocal product is
+    zero, which attention can compute) and by sines of three points on it around the scene's centre, in the manner of
+    PETR (arXiv:2203.05625): rays of two cameras that pass the same place then look alike.
+    """
+    y, x = torch.meshgrid(*(torch.arange(size, dtype=pose.dtype) + 0.5 for size in grid), indexing="ij")
+    in_camera = torch.linalg.inv(lenses) @ torch.stack([x, y, torch.ones_like(x)]).flatten(1)
+    direction = nn.functional.normalize((pose[..., :3] @ in_camera[:, None]).mT, dim=-1)
+    origin = pose[..., None, :, 3].expand_as(direction)
+    nearest = origin - (origin * direction).sum(-1, keepdim=True) * direction
+    points = torch.cat([nearest + depth * direction for depth in RAY_DEPTHS], -1)
+    angles = torch.cat([2 * torch.pi * frequency * points for frequency in RAY_FREQUENCIES], -1)
+    return torch.cat([direction, torch.linalg.cross(origin, direction), angles.sin(), angles.cos()], -1)
 
 
 def views_meet(tokens: torch.Tensor, num_views: int) -> torch.Tensor:

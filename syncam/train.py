@@ -38,6 +38,7 @@ from syncam import toyworld
 from syncam.backbones import embedded
 from syncam.backbones.base import latent_times
 from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer
+from syncam.cameras import Intrinsics
 from syncam.multiview import camera_features
 from syncam.pipeline import write_manifest
 from syncam.shot import ModelCard, TrainedRange
@@ -49,6 +50,8 @@ POSE_UNIT_M = 5.0
 NOISE_SHIFT = 6.0
 VIEW_IDS = 8  # views are numbered at random among these while training, so that eight views find no unknown number
 STAGES = ("base", "multiview")
+TOKENS = toyworld.SIZE // (2 * embedded.PATCH)  # of a latent frame, along each side
+SUBJECT_WEIGHT = 6.0  # what an error on the subject counts, compared with one elsewhere
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,12 @@ class TextToViews(nn.Module):
         super().__init__()
         self.text_encoder, self.transformer = text_encoder, transformer
 
-    def forward(self, tokens, latents, cameras, view_ids, noise, sigma) -> torch.Tensor:
+    def forward(self, tokens, latents, cameras, view_ids, noise, sigma, weight) -> torch.Tensor:
         """Flow-matching loss of one batch.
 
-        Args: tokens (b, n) ids; latents and noise (b v, c, f, h, w) with unit scale; cameras (b, v, f, 12) or None;
-            view_ids (v,); sigma (b v,) noise levels, 0 where a view is given clean (such views carry no loss).
+        Args: tokens (b, n) ids; latents and noise (b v, c, f, h, w) with unit scale; cameras (b, v, f, s, p) or None;
+            view_ids (v,); sigma (b v,) noise levels, 0 where a view is given clean (such views carry no loss);
+            weight (b v, f, h, w), what an error counts there, with mean 1.
         """
         dtype = self.transformer.dtype
         level = sigma.view(-1, 1, 1, 1, 1)
@@ -118,7 +122,8 @@ class TextToViews(nn.Module):
         # |x_hat - x|^2 / sigma^2, but no steeper than at sigma = 0.05, where only noise would be left to learn
         error = (velocity.float() - target) * level / level.clamp(min=0.05)
         noised = (sigma > 0).float()
-        return (error.square().mean((1, 2, 3, 4)) * noised).sum() / noised.sum()
+        error = (error.square().mean(1) * weight).mean((1, 2, 3))
+        return (error * noised).sum() / noised.sum()
 
 
 def train(config: TrainConfig) -> Path:
@@ -192,21 +197,43 @@ class LatentScenes:
             if path.name not in self.names:
                 with safe_open(path, "pt") as file:
                     scenes = [toyworld.Scene(**scene) for scene in json.loads(file.metadata()["scenes"])]
-                    self.shards.append((file.get_tensor("latents"), file.get_tensor("c2w"), scenes))
+                    latents, c2w = file.get_tensor("latents"), file.get_tensor("c2w")
+                weight = torch.stack([subject_weight(*one, latents.shape[-1]) for one in zip(scenes, c2w, strict=True)])
+                self.shards.append((latents, c2w, weight, scenes))
                 self.names.add(path.name)
         return sum(len(scenes) for *_, scenes in self.shards)
 
     def batch(self, rng: random.Random, num_scenes: int, num_views: int):
-        """Random scenes, random views of each: latents (b v, c, f, h, w), c2w (b, v, f, 4, 4), captions."""
-        latents, poses, captions = [], [], []
+        """Random scenes, random views of each: latents (b v, c, f, h, w), c2w (b, v, f, 4, 4), captions,
+        and the weight of errors (b v, f, h, w)."""
+        latents, poses, weights, captions = [], [], [], []
         for _ in range(num_scenes):
-            shard_latents, shard_poses, scenes = rng.choice(self.shards)
+            shard_latents, shard_poses, shard_weights, scenes = rng.choice(self.shards)
             number = rng.randrange(len(scenes))
             views = rng.sample(range(shard_latents.shape[1]), num_views)
             latents.append(shard_latents[number, views])
             poses.append(shard_poses[number, views])
+            weights.append(shard_weights[number, views])
             captions.append(scenes[number].caption(rng))
-        return torch.cat(latents).float(), torch.stack(poses), captions
+        return torch.cat(latents).float(), torch.stack(poses), captions, torch.cat(weights)
+
+
+def subject_weight(scene: toyworld.Scene, c2w: torch.Tensor, size: int) -> torch.Tensor:
+    """How much more the subject counts than the rest: it is small, and where it stands is what views must agree on.
+
+    Args: c2w (v, f, 4, 4), a pose for each latent frame; size, of the latents.
+    Returns: (v, f, size, size) with mean 1 in each frame.
+    """
+    times = latent_times(toyworld.NUM_FRAMES, embedded.FRAMES_PER_LATENT)
+    centre = scene.trajectory(times)[0]
+    lens = Intrinsics.from_hfov(toyworld.HFOV_DEG, size, size)
+    place = torch.from_numpy(lens.project(centre, c2w.double().numpy())).float()
+    distance = (torch.from_numpy(centre).float() - c2w[..., :3, 3]).norm(dim=-1)
+    reach = lens.fx * scene.radius_m / distance + 0.5  # of the subject in latents, half of one more around it
+    y, x = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
+    away = (torch.stack([x, y], -1) - place[:, :, None, None]).square().sum(-1) / reach[..., None, None] ** 2
+    weight = 1 + (SUBJECT_WEIGHT - 1) * torch.exp(-away)
+    return weight / weight.mean((2, 3), keepdim=True)
 
 
 def build_model(config: TrainConfig) -> TextToViews:
@@ -325,19 +352,20 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
     rng = random.Random(f"{stage} {config.seed} {step} {rank}")
     generator = torch.Generator().manual_seed(rng.getrandbits(48))
     num_views = 1 if stage == "base" else rng.choices((4, 2, 1), (70, 15, 15))[0]
-    latents, c2w, captions = dataset.batch(rng, max(1, config.views_per_step // num_views), num_views)
+    latents, c2w, captions, weight = dataset.batch(rng, max(1, config.views_per_step // num_views), num_views)
     captions = ["" if rng.random() < config.text_dropout else caption for caption in captions]
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
     unit = torch.sigmoid(torch.randn(len(captions), generator=generator))
     sigma = (NOISE_SHIFT * unit / (1 + (NOISE_SHIFT - 1) * unit)).repeat_interleave(num_views)
     cameras = view_ids = None
     if stage == "multiview":
-        cameras = camera_features(c2w, relative=False, unit_m=POSE_UNIT_M)
+        lens = torch.from_numpy(Intrinsics.from_hfov(toyworld.HFOV_DEG, TOKENS, TOKENS).K)
+        cameras = camera_features(c2w, False, POSE_UNIT_M, lens.expand(num_views, -1, -1), (TOKENS, TOKENS))
         view_ids = torch.tensor(rng.sample(range(VIEW_IDS), num_views))
         if num_views > 1:
             given = torch.rand(len(captions), generator=generator) < config.source_view
             sigma.view(-1, num_views)[given, 0] = 0.0
-    return tokens, latents, cameras, view_ids, torch.randn(latents.shape, generator=generator), sigma
+    return tokens, latents, cameras, view_ids, torch.randn(latents.shape, generator=generator), sigma, weight
 
 
 def fit(stage: str, model: TextToViews, dataset: LatentScenes, config: TrainConfig, accelerator: Accelerator) -> None:

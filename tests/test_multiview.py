@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from syncam.cameras import Rig, relative_to_first
-from syncam.multiview import camera_features, in_slices
-from tests.tiny import FAMILIES, randomised
+from syncam.cameras import Intrinsics, Rig, relative_to_first
+from syncam.multiview import CAMERA_DIM, camera_features, in_slices
+from tests.tiny import FAMILIES, WAN, Wan, randomised
 
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
@@ -188,3 +188,42 @@ def test_slices_are_joined_in_order():
     assert torch.equal(in_slices(torch.add, 2, 0, rows, rows), 2 * rows)
     first, second = in_slices(lambda a: (a, 2 * a), 2, 0, rows)
     assert torch.equal(first, rows) and torch.equal(second, 2 * rows)
+
+
+def test_rays_of_two_cameras_through_one_point_meet_and_others_do_not():
+    """Pluecker: the reciprocal product of two rays is zero where they meet."""
+    lens = Intrinsics.from_hfov(50, 4, 4)
+    c2w = Rig.orbit([(4, 10, 0), (6, 30, 100)]).c2w([0.0])
+    # the middle of the picture is the look-at centre: no token's centre, so ask for a grid of one token
+    one = torch.from_numpy(Intrinsics.from_hfov(50, 1, 1).K).expand(2, -1, -1)
+    first, second = camera_features(torch.from_numpy(c2w), False, 5.0, one, (1, 1))[:, 0, 0, 12:18]
+    assert abs(reciprocal(first, second)) < 1e-12
+    many = camera_features(torch.from_numpy(c2w), False, 5.0, torch.from_numpy(lens.K).expand(2, -1, -1), (4, 4))
+    apart = [abs(reciprocal(many[0, 0, s, 12:18], many[1, 0, s, 12:18])) for s in (0, 3, 12, 15)]
+    assert min(apart) > 1e-2
+
+
+def reciprocal(first: torch.Tensor, second: torch.Tensor) -> float:
+    return float(first[:3] @ second[3:] + second[:3] @ first[3:])
+
+
+def test_every_token_ray_passes_through_what_its_pixel_shows():
+    lens = Intrinsics.from_hfov(50, 6, 4)
+    c2w = Rig.orbit([(5, 20, 45)]).c2w([0.0])
+    rays = camera_features(torch.from_numpy(c2w), False, 5.0, torch.from_numpy(lens.K)[None], (4, 6))[0, 0, :, 12:18]
+    for number in (0, 7, 23):
+        direction, moment = rays[number, :3], 5.0 * rays[number, 3:]
+        point = torch.linalg.cross(direction, moment) + 0.3 * direction  # any point of the ray
+        row, column = divmod(number, 6)
+        assert lens.project(point.numpy(), c2w[0, 0]) == pytest.approx([column + 0.5, row + 0.5], abs=1e-9)
+
+
+def test_token_rays_reach_every_token():
+    latents, num_views = Wan.latents(2), 2
+    cameras = torch.randn(1, num_views, 3, 2 * 3, CAMERA_DIM[True], generator=torch.Generator().manual_seed(0))
+    untrained = Wan.multi_view_class.from_base(randomised(Wan.stock_class(**WAN)), token_rays=True)
+    assert torch.equal(Wan.forward(untrained, latents, cameras=cameras), Wan.forward(untrained, latents))
+    model, other = trained(Wan, token_rays=True), cameras.clone()
+    other[0, 0, 1, 4] += 1.0  # one token of one view
+    difference = (Wan.forward(model, latents, cameras=cameras) - Wan.forward(model, latents, cameras=other)).abs()
+    assert (difference.amax((1, 3, 4)) > 0).all()  # is felt everywhere, in both views

@@ -497,12 +497,15 @@ def test_dropping_one_of_our_videos_restores_its_settings(visit, studio):
 def test_a_rig_file_dropped_anywhere_is_imported(visit):
     text = json.dumps(to_document(read_rig("stereo")))
     me = visit()
-    me.page.evaluate("""(text) => {
+    me.page.evaluate(
+        """(text) => {
         const files = new DataTransfer();
         files.items.add(new File([text], "rig.json", { type: "application/json" }));
         const drop = new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
         document.querySelector("#syn-watch").dispatchEvent(drop);
-    }""", text)
+    }""",
+        text,
+    )
     me.wait_drawn(2, "azimuth_deg", 1.5)
 
 

@@ -183,8 +183,21 @@ class Backbone:
         raise NotImplementedError
 
     def cameras(self, shot: Shot) -> torch.Tensor:
-        """What the camera encoders read, (1, v, f, 12)."""
-        return camera_features(self.poses(shot), self.card.relative_poses, self.card.pose_unit_m)[None].float()
+        """What the camera encoders read, (1, v, f, 12), or (1, v, f, s, p) with every token's ray."""
+        card, lenses, grid = self.card, None, self.token_grid(shot.width, shot.height)
+        if self.token_rays:
+            seen = shot.rig.intrinsics(card.hfov_deg, width=grid[1], height=grid[0])
+            lenses = torch.from_numpy(np.stack([lens.K for lens in seen]))
+        return camera_features(self.poses(shot), card.relative_poses, card.pose_unit_m, lenses, grid)[None].float()
+
+    @property
+    def token_rays(self) -> bool:
+        """Whether the camera encoders read each token's ray beside the pose."""
+        return self.pipe.transformer.config.get("token_rays", False)
+
+    def token_grid(self, width: int, height: int) -> tuple[int, int]:
+        """Rows and columns of tokens in a latent frame."""
+        return height // self.card.size_multiple, width // self.card.size_multiple
 
     def latent_shape(self, num_frames: int, width: int, height: int) -> tuple[int, int, int, int]:
         """(c, f, h, w) of one view."""

@@ -154,6 +154,7 @@ def build_transformer(
         num_layers=layers,
         rope_max_seq_len=128,
         prediction_type="sample",
+        token_rays=True,
     )
 
 

@@ -29,7 +29,15 @@ from einops import rearrange, repeat
 from torch import nn
 
 from syncam.backbones.base import Backbone
-from syncam.multiview import POSE_DIM, MultiViewTransformer, in_slices, start_untrained, views_meet, views_part
+from syncam.multiview import (
+    CAMERA_DIM,
+    POSE_DIM,
+    MultiViewTransformer,
+    in_slices,
+    start_untrained,
+    views_meet,
+    views_part,
+)
 from syncam.shot import ModelCard, Shot
 
 NUM_TRAIN_TIMESTEPS = 1000  # a timestep is the noise level sigma times this
@@ -43,7 +51,7 @@ class MultiViewWanRope(WanRotaryPosEmbed):
     at every step.
     """
 
-    cameras: torch.Tensor | None = None  # (b, v, f, 12); set for the length of one forward
+    cameras: torch.Tensor | None = None  # (b, v, f, p) or (b, v, f, s, p); set for the length of one forward
     view_ids: torch.Tensor | None = None
     _last: tuple = (None, None)
 
@@ -56,7 +64,8 @@ class MultiViewWanRope(WanRotaryPosEmbed):
         if self._last[0] != key:
             tables = [self._view_table(table, view_ids, hidden_states) for table in (self.freqs_cos, self.freqs_sin)]
             self._last = key, (*super().forward(hidden_states), *tables)
-        return *self._last[1], self.cameras.to(hidden_states.dtype)
+        cameras = self.cameras if self.cameras.ndim == 5 else self.cameras.unsqueeze(3)
+        return *self._last[1], cameras.to(hidden_states.dtype)
 
     def _view_table(self, table: torch.Tensor, view_ids: tuple[int, ...], hidden_states: torch.Tensor) -> torch.Tensor:
         """The ordinary table with the view's number where the frame's would be: (1, v rows columns, 1, head_dim)."""
@@ -77,10 +86,19 @@ class MultiViewWanBlock(WanTransformerBlock):
     views_at_a_time: int | None = None  # see MultiViewTransformer.set_chunking
     frames_at_a_time: int | None = None
 
-    def __init__(self, dim: int, ffn_dim: int, num_heads: int, qk_norm: str, cross_attn_norm: bool, eps: float):
+    def __init__(
+        self,
+        dim: int,
+        ffn_dim: int,
+        num_heads: int,
+        qk_norm: str,
+        cross_attn_norm: bool,
+        eps: float,
+        camera_dim: int = POSE_DIM,
+    ):
         super().__init__(dim, ffn_dim, num_heads, qk_norm, cross_attn_norm, eps)
         self.norm_mvs = FP32LayerNorm(dim, eps, elementwise_affine=False)
-        self.cam_encoder = nn.Linear(POSE_DIM, dim)
+        self.cam_encoder = nn.Linear(camera_dim, dim)
         self.mvs_attn = WanAttention(
             dim=dim, heads=num_heads, dim_head=dim // num_heads, eps=eps, processor=WanAttnProcessor()
         )
@@ -104,8 +122,8 @@ class MultiViewWanBlock(WanTransformerBlock):
         if len(rotary_emb) == 2:  # no cameras: the stock block
             return super().forward(hidden_states, encoder_hidden_states, temb, rotary_emb)
         *base_rope, view_cos, view_sin, cameras = rotary_emb
-        _, num_views, num_frames, _ = cameras.shape
-        embedded_cameras = self.cam_encoder(rearrange(cameras, "b v f p -> (b v) f 1 p"))
+        _, num_views, num_frames, _, _ = cameras.shape
+        embedded_cameras = self.cam_encoder(cameras.flatten(0, 1))
 
         def attend_within_views(hidden_states, temb):
             shift, scale, gate = (self.scale_shift_table + temb.float())[:, :3].chunk(3, dim=1)
@@ -134,7 +152,7 @@ class MultiViewWanBlock(WanTransformerBlock):
         return in_slices(attend_to_text, self.views_at_a_time, 0, hidden_states, encoder_hidden_states, temb)
 
     def attend_across_views(self, frames, temb, view_rope, embedded_cameras, num_views: int) -> torch.Tensor:
-        """frames (b v, f, s, d), all or some of a video's, and their cameras (b v, f, 1, d) -> (b v, f, s, d)."""
+        """frames (b v, f, s, d), all or some of a video's, and their cameras (b v, f, 1 or s, d) -> (b v, f, s, d)."""
         shift, scale, gate = (self.scale_shift_table_mvs + temb[:, :3].float()).unsqueeze(2).chunk(3, dim=1)
         normed = (self.norm_mvs(frames.float()) * (1 + scale) + shift).type_as(frames) + embedded_cameras
         met = self.mvs_attn(views_meet(normed, num_views), None, None, view_rope)
@@ -167,6 +185,7 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
             the velocity that schedulers expect).
         float64_timesteps: treat the timestep as the released code does: rounded to the model's own dtype, then a
             sinusoid in float64.
+        token_rays: cameras are each token's ray beside the pose, (b, v, f, s, CAMERA_DIM[True]).
     """
 
     ADDED = ("cam_encoder", "mvs_attn", "projector", "scale_shift_table_mvs")
@@ -194,6 +213,7 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         rope_max_seq_len: int = 1024,
         prediction_type: str = "velocity",
         float64_timesteps: bool = False,
+        token_rays: bool = False,
     ) -> None:
         super().__init__(
             patch_size=patch_size,
@@ -215,7 +235,7 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         dim = num_attention_heads * attention_head_dim
         self.rope = MultiViewWanRope(attention_head_dim, patch_size, rope_max_seq_len)
         self.blocks = nn.ModuleList(
-            MultiViewWanBlock(dim, ffn_dim, num_attention_heads, qk_norm, cross_attn_norm, eps)
+            MultiViewWanBlock(dim, ffn_dim, num_attention_heads, qk_norm, cross_attn_norm, eps, CAMERA_DIM[token_rays])
             for _ in range(num_layers)
         )
         for block in self.blocks:

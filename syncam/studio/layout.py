@@ -106,7 +106,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
 
         with gr.Row(elem_id="syn-top", equal_height=False):
             with gr.Column(scale=3, min_width=300, elem_id="syn-scene", elem_classes="syn-panel"):
-                gr.HTML('<h2><b>1</b> Scene</h2>')
+                gr.HTML("<h2><b>1</b> Scene</h2>")
                 prompt = gr.Textbox(
                     next(iter(PROMPTS.values())),
                     label="What happens",
@@ -145,7 +145,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
 
             with gr.Column(scale=8, min_width=320, elem_id="syn-cameras", elem_classes="syn-panel"):
                 with gr.Row(elem_classes="syn-panelhead"):
-                    gr.HTML('<h2><b>2</b> Cameras</h2>')
+                    gr.HTML("<h2><b>2</b> Cameras</h2>")
                     rig_note = gr.HTML(texts.range_note(card.outside_trained_range(FIRST_RIG)), elem_id="syn-range")
                     import_button = gr.UploadButton("Import…", size="sm", min_width=90, elem_id="syn-import")
                 desk = rig_view(FIRST_RIG, card, elem_id="syn-rig-view")

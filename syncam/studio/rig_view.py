@@ -27,7 +27,6 @@ FEATURED_PRESETS = ("arc4", "rise4", "step_back4", "combo", "stereo", "corners",
 SLIDER_RANGES = {"distance_m": (1, 12), "elevation_deg": (-10, 90), "azimuth_deg": (-180, 180)}
 
 
-
 def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
     """The desk, whose value is a rig document (``syncam.rig_formats.to_document``).
 
