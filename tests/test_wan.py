@@ -37,7 +37,7 @@ def test_the_base_operations_of_a_block_are_those_of_the_stock_block():
     hidden, text, temb = torch.randn(3, 8, 48), torch.randn(3, 5, 48), torch.randn(3, 6, 48)
     rope = torch.randn(1, 8, 1, 24), torch.randn(1, 8, 1, 24)
     view_rope = torch.randn(1, 12, 1, 24), torch.randn(1, 12, 1, 24)
-    cameras = torch.randn(1, 3, 2, 12)
+    cameras = torch.randn(1, 3, 2, 1, 12)
     expected = stock(hidden, text, temb, rope)
     assert torch.equal(block(hidden, text, temb, rope), expected)
     assert torch.equal(block(hidden, text, temb, (*rope, *view_rope, cameras)), expected)
