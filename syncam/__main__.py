@@ -1,4 +1,4 @@
-"""The command line: ``python -m syncam generate | preview | train | evaluate | verify | benchmark``.
+"""The command line: ``python -m syncam generate | convert | preview | train | evaluate | verify | benchmark``.
 
 Each command imports what it needs when it runs, so that ``--help`` and a mistake in an argument are answered at once.
 A person's mistake is one line on stderr and exit code 2.
@@ -24,7 +24,7 @@ class OneLineParser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     parser = OneLineParser(prog="syncam", description="One prompt, several cameras, one moment in time.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_generate, add_preview, add_train, add_evaluate, add_verify, add_benchmark):
+    for add in (add_generate, add_convert, add_preview, add_train, add_evaluate, add_verify, add_benchmark):
         add(commands)
     options = parser.parse_args(arguments)
     try:
@@ -99,21 +99,63 @@ def generate(options: argparse.Namespace) -> None:
     print(f"seed {shot.seed}: {', '.join(path.name for path in written)} in {options.out}")
 
 
+def add_convert(commands) -> None:
+    command = commands.add_parser("convert", help="camera files of other programs: read one, write another")
+    command.add_argument("source", metavar="IN", help=f"{RIG_HELP}; recognised by what is in it, not by its name")
+    command.add_argument("out", metavar="OUT", type=Path, help="the new file, or a folder for a COLMAP model")
+    formats = "preset, syncamvideo-v1, syncamvideo-v2, nerfstudio, dnerf, colmap, colmap-binary or blender"
+    command.add_argument("--to", metavar="FORMAT", help=f"{formats} (what OUT's name tells)")
+    command.add_argument("--num-frames", type=int, help="moments of moving cameras (the file's own, else 81)")
+    add_choice(command)
+    command.set_defaults(run=convert)
+
+
+def add_choice(command) -> None:
+    """The options that choose some of a file's cameras."""
+    choice = command.add_mutually_exclusive_group()
+    choice.add_argument("--num-cameras", type=int, help="only so many of them, spread evenly")
+    choice.add_argument("--cameras", type=numbers, metavar="1,4,7", help="only these, counted from 1, in this order")
+
+
+def numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers such as 1,4,7, got {text!r:.40}") from None
+
+
+def chosen_cameras(options: argparse.Namespace):
+    from syncam.rig_formats import read_cameras
+
+    return read_cameras(path_or_text(options.source)).pick(options.cameras or options.num_cameras)
+
+
+def convert(options: argparse.Namespace) -> None:
+    from syncam.rig_formats import V2_FRAMES, format_of_name, write_cameras
+
+    to, file = options.to or format_of_name(options.out), chosen_cameras(options)
+    num_frames = file.num_frames if options.num_frames is None else options.num_frames
+    listed = to == "syncamvideo-v2" or any(camera.moves for camera in file.cameras)
+    if options.num_frames is None and num_frames == 1 and listed:
+        num_frames = V2_FRAMES
+    written = write_cameras(options.out, file, to, num_frames=num_frames)
+    print(f"{file.note} {len(file.cameras)} cameras written as {to}: {', '.join(map(str, written))}")
+
+
 def add_preview(commands) -> None:
     command = commands.add_parser("preview", help="draw cameras in 3D")
-    command.add_argument("cameras", help=RIG_HELP)
+    command.add_argument("source", metavar="POSE_FILE", help=RIG_HELP)
     command.add_argument("-o", "--out", required=True, type=Path, help="an .html or .png file")
-    command.add_argument("--num-cameras", type=int, help="draw only so many, spread evenly")
+    add_choice(command)
     command.set_defaults(run=preview)
 
 
 def preview(options: argparse.Namespace) -> None:
     from syncam.preview import save_preview
-    from syncam.rig_formats import read_cameras
 
-    cameras = read_cameras(path_or_text(options.cameras))
-    save_preview(options.out, cameras.choose(options.num_cameras) if options.num_cameras else cameras)
-    print(f"{cameras.note} Drawn in {options.out}".strip())
+    file = chosen_cameras(options)
+    save_preview(options.out, file)
+    print(f"{file.note} {len(file.cameras)} cameras drawn in {options.out}")
 
 
 def add_train(commands) -> None:
@@ -134,7 +176,7 @@ def add_evaluate(commands) -> None:
     command = commands.add_parser("evaluate", help="measure synchrony and cameras against the rendered truth")
     command.add_argument("--model", default="embedded", help="a model's name or a folder of weights (embedded)")
     command.add_argument("--out", type=Path, default=Path("outputs/evaluation"), help="folder (%(default)s)")
-    command.add_argument("--num-scenes", type=int, default=24, help="held-out scenes, four views each (%(default)s)")
+    command.add_argument("--num-scenes", type=int, default=24, help="held-out scenes (%(default)s)")
     command.add_argument("--seed", type=int, default=0, help="which held-out scenes (%(default)s)")
     command.set_defaults(run=evaluate)
 

@@ -127,18 +127,18 @@ class Scene:
             radius_m=RADIUS_M[drawn["size"]] * rng.uniform(0.93, 1.07),
         )
 
-    def caption(self, rng: random.Random) -> str:
-        """One way to describe the scene; size, floor and sky may go unsaid."""
+    def caption(self, rng: random.Random, brief: float = 0.1) -> str:
+        """One way to describe the scene; with probability ``brief`` each, floor and sky go unsaid."""
         size = rng.choice(SIZE_WORDS[self.size])
         subject = " ".join(filter(None, (size, self.colour, rng.choice(SHAPE_WORDS[self.shape]))))
         words = [rng.choice(("a", "a", "the")), subject]
         words += [rng.choice(("", "", "is"))] if self.motion != "still" else []
         words += [rng.choice(MOTION_WORDS[self.motion])]
-        if rng.random() < 0.9:
+        if rng.random() >= brief:
             tone, pattern = rng.choice(TONE_WORDS[self.tone]), rng.choice(PATTERN_WORDS[self.pattern])
             noun = rng.choice(("floor", "floor", "ground"))
             words += rng.choice(([f"on a {pattern} {tone} {noun}"], [f"on {tone} {self.pattern}"]))
-        if rng.random() < 0.9:
+        if rng.random() >= brief:
             words += [rng.choice(SKY_WORDS[self.sky])]
         return " ".join(filter(None, words))
 
@@ -209,11 +209,8 @@ def _render_view(scene: Scene, c2w: torch.Tensor, size: int) -> np.ndarray:
     num_frames = len(c2w)
     still = bool((c2w == c2w[:1]).all())  # then the ground is drawn once, not once a frame
     pixel = 2 * math.tan(math.radians(HFOV_DEG) / 2) / size  # width of a pixel at depth 1
-    axis = (torch.arange(size) + 0.5 - size / 2) * pixel
-    down, right = torch.meshgrid(axis, axis, indexing="ij")
-    in_camera = torch.nn.functional.normalize(torch.stack([right, down, torch.ones_like(down)], -1), dim=-1)
     seen = c2w[:1] if still else c2w
-    rays = torch.einsum("tij,hwj->thwi", seen[:, :3, :3], in_camera)
+    rays = _rays(seen, size)
     centre, yaw = scene.trajectory(np.linspace(0, 1, num_frames) if num_frames > 1 else np.zeros(1))
     centre, yaw = torch.from_numpy(centre).float(), torch.from_numpy(yaw).float()
 
@@ -236,6 +233,20 @@ def _render_view(scene: Scene, c2w: torch.Tensor, size: int) -> np.ndarray:
     under = picture[frame, row, column]
     picture[frame, row, column] = under + (colour - under) * coverage[:, None]
     return (picture.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def empty_stage(scene: Scene, c2w: np.ndarray, size: int = SIZE) -> np.ndarray:
+    """The scene without its subject and the subject's shadow: c2w (n, 4, 4) -> float32 (n, size, size, 3) in 0..1."""
+    poses = torch.as_tensor(c2w, dtype=torch.float32)
+    return _background(scene, poses[:, None, None, :3, 3], _rays(poses, size))[0].clamp(0, 1).numpy()
+
+
+def _rays(c2w: torch.Tensor, size: int) -> torch.Tensor:
+    """Unit directions in the world through all pixels: c2w (n, 4, 4) -> (n, size, size, 3)."""
+    axis = (2 * torch.arange(size) + 1 - size) / size * math.tan(math.radians(HFOV_DEG) / 2)
+    down, right = torch.meshgrid(axis, axis, indexing="ij")
+    in_camera = torch.nn.functional.normalize(torch.stack([right, down, torch.ones_like(down)], -1), dim=-1)
+    return torch.einsum("nij,hwj->nhwi", c2w[:, :3, :3], in_camera)
 
 
 def _background(scene: Scene, origin: torch.Tensor, rays: torch.Tensor):

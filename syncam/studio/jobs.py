@@ -199,11 +199,11 @@ def measured(result: MultiViewVideo) -> dict:
     """How well the views of the embedded model's world agree, for the recipe; nothing where that can't be measured."""
     if result.recipe.get("model") != "embedded":
         return {}
-    evaluate = importlib.import_module("syncam.evaluate")  # needs torch: not before the model does
-    colours = [word for word in split_words(result.recipe["prompt"]) if word in evaluate.toyworld.COLOURS]
+    measures = importlib.import_module("syncam.measures")  # needs torch: not before the model does
+    colours = [word for word in split_words(result.recipe["prompt"]) if word in measures.toyworld.COLOURS]
     if not colours:
         return {}
-    figures = evaluate.measure(result, colours[0])
+    figures = measures.measure(result, colours[0])
     seen = {"subject_found_percent": round(100 * float(figures["found"].mean()), 1)}
     if len(figures["reprojection"]):
         seen["reprojection_error_percent_of_width"] = round(float(figures["reprojection"].mean()), 2)

@@ -1,0 +1,94 @@
+"""The measures themselves are measured: on pictures whose truth is known, because we drew them."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from syncam import toyworld
+from syncam.cameras import Rig
+from syncam.evaluate import held_out, summarise
+from syncam.measures import (
+    CameraReader,
+    lags,
+    measure,
+    measure_scene,
+    reprojection_errors,
+    shape_reader,
+    subject_places,
+    triangulate,
+)
+
+RIG = Rig.from_text("4,10,-40;5,25,20;6,15,100;5,35,-150")
+
+
+def truths(number: int = 3):
+    for scene_number in range(number):
+        scene = toyworld.Scene.sample(random.Random(f"measured {scene_number}"), motion="circle", colour="red")
+        yield scene, toyworld.record(scene, RIG, 9)
+
+
+def test_a_point_seen_by_exact_cameras_is_found_again_exactly():
+    video = next(truths(1))[1]
+    point = np.array([0.3, -0.2, 0.4])
+    cameras = video.c2w()[:, 0]
+    assert triangulate(video.lens().project(point, cameras), cameras, video.lens()) == pytest.approx(point, abs=1e-9)
+
+
+def test_the_renderer_is_near_the_floor_and_views_of_different_scenes_are_not():
+    videos = list(truths(4))
+    together = [measure(video, "red") for _, video in videos]
+    mixed = np.stack([videos[view][1].frames[view] for view in range(4)])
+    apart = measure(replace(videos[0][1], frames=mixed), "red")["reprojection"].mean()
+    assert np.mean([figures["found"] for figures in together]) > 0.97
+    assert all(figures["colour"].all() for figures in together)
+    assert np.concatenate([figures["reprojection"] for figures in together]).mean() < min(1.0, apart / 3)
+
+
+def test_cameras_that_stand_elsewhere_than_asked_are_noticed():
+    _, video = next(truths(1))
+    places = subject_places(video.frames, "red")
+    turned = replace(video, rig=Rig.from_text("4,10,-10;5,25,-20;6,15,140;5,35,150"))
+    assert reprojection_errors(turned, places).mean() > 3 * reprojection_errors(video, places).mean()
+
+
+def test_an_empty_picture_and_a_wrong_colour_are_not_taken_for_the_subject():
+    _, video = next(truths(1))
+    empty = measure(replace(video, frames=np.full_like(video.frames, 128)), "red")
+    assert not empty["found"].any() and not any(empty["colour"]) and not len(empty["reprojection"])
+    assert not any(measure(video, "green")["colour"])
+
+
+def test_the_camera_is_read_from_floor_and_sky_wherever_it_stands():
+    errors = []
+    for number in range(4):
+        scene, shot = held_out(1, number)
+        c2w = shot.rig.c2w([0.0])
+        for frame, camera in zip(toyworld.render(scene, c2w)[:, 0], shot.rig.cameras, strict=True):
+            distance, elevation, _ = CameraReader(scene).read(frame)
+            errors.append((abs(distance / camera.distance_m - 1), abs(elevation - camera.elevation_deg)))
+    distance, elevation = np.median(errors, axis=0)
+    assert distance < 0.02 and elevation < 0.5
+
+
+def test_shapes_are_told_apart_and_a_bounce_has_no_lag():
+    figures = [measure_scene(toyworld.record(*scene_and_rig(number)), scene_and_rig(number)[0]) for number in (0, 5)]
+    assert np.mean([one["shape"] for one in figures]) > 0.8
+    assert sum(len(one["lag"]) for one in figures) > 4 and not any(one["lag"].any() for one in figures)
+    assert summarise(figures)["pairs of views without lag, %"] == 100
+    assert shape_reader() is shape_reader()
+
+
+def scene_and_rig(number: int):
+    scene, shot = held_out(2, number)
+    return scene, shot.rig
+
+
+def test_a_view_that_is_late_is_told_by_how_much():
+    times = np.linspace(0, 1, 17)
+    curve = 20 * np.abs(np.sin(5 * times))
+    places = np.stack([np.stack([times, shifted], -1) for shifted in (curve, np.roll(curve, 2))])
+    assert lags(places) == [2]
+    places[1, :8] = np.nan  # too little of it is seen
+    assert lags(places) == []
