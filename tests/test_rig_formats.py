@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from syncam.__main__ import main
 from syncam.cameras import FreeCamera, Intrinsics, MovingCamera, OrbitCamera, Rig, look_at_centre, relative_to_first
 from syncam.rig_formats import (
     FILE_NAMES,
@@ -33,7 +34,7 @@ from syncam.rig_formats import (
 DATA = Path(__file__).parent / "data"
 V1 = DATA / "syncamvideo_v1_Hemi36_4m_15.json"
 V2 = DATA / "syncamvideo_v2_example.json"
-READABLE = [name for name in FILE_NAMES if name != "blender"]
+READABLE = list(FILE_NAMES)
 
 
 def first_poses(cameras) -> np.ndarray:
@@ -91,6 +92,61 @@ def test_published_files_survive_every_format(path, to, tmp_path):
         assert [camera.intrinsics for camera in back.cameras] == [camera.intrinsics for camera in file.cameras]
 
 
+def test_convert_keeps_a_whole_ring_in_its_order_through_every_format_and_says_what_it_read(tmp_path, capsys):
+    source = V1
+    for step, name in enumerate(("transforms.json", "sparse", "cameras.py", "rig.json", "bin", "v1.json")):
+        options = {"bin": ["--to", "colmap-binary"], "v1.json": ["--to", "syncamvideo-v1"]}.get(name, [])
+        assert main(["convert", str(source), str(tmp_path / name), *options]) == 0
+        said = capsys.readouterr().out
+        assert "36 cameras written" in said
+        assert step or said.startswith("Read as SynCamVideo v1, centimetres, Unreal axes.")
+        source = tmp_path / name
+    published, back = (json.loads(path.read_text()) for path in (V1, source))
+    assert list(back) == list(published)
+    assert np.abs(first_poses(read_cameras(source)) - first_poses(read_cameras(V1))).max() < 1e-6
+
+
+def test_convert_keeps_colmap_ids_and_names_and_writes_the_chosen_cameras_only(tmp_path, capsys):
+    write_cameras(tmp_path / "model", read_cameras("hemi36"), "colmap")
+    text = (tmp_path / "model" / "images.txt").read_text()
+    (tmp_path / "model" / "images.txt").write_text(
+        re.sub(r"(?m)^(\d+) (.* 1) .*png$", r"10\1 \2 my photo \1.jpg", text)
+    )
+    main(["convert", str(tmp_path / "model"), str(tmp_path / "chosen"), "--cameras", "7,1,4"])
+    lines = (tmp_path / "chosen" / "images.txt").read_text().splitlines()
+    images = [line.split(maxsplit=9) for line in lines if line and not line.startswith("#")]
+    assert [(image[0], image[9]) for image in images] == [(f"10{n}", f"my photo {n}.jpg") for n in (7, 1, 4)]
+    assert main(["convert", str(tmp_path / "model"), str(tmp_path / "transforms.json"), "--num-cameras", "9"]) == 0
+    frames = json.loads((tmp_path / "transforms.json").read_text())["frames"]
+    assert [frame["file_path"] for frame in frames] == [f"my photo {n}.jpg" for n in range(1, 37, 4)]
+
+
+def test_convert_writes_v2_files_of_as_many_frames_as_the_published_ones_have(tmp_path):
+    main(["convert", "moving_arc", str(tmp_path / "camera_extrinsics.json")])
+    main(["convert", str(V2), str(tmp_path / "again.json"), "--to", "syncamvideo-v2"])
+    for name in ("camera_extrinsics.json", "again.json"):
+        assert list(json.loads((tmp_path / name).read_text())) == [f"frame{n}" for n in range(81)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["hemi36", "x.usd"], "say which: preset"),
+        (["hemi36", "x.json", "--to", "usd"], "not 'usd'"),
+        (["hemi36", "x.json", "--to", "colmap"], "can't be its name"),
+        (["hemi36", "x.json", "--cameras", "1,99"], "cameras 1 to 36, got 99"),
+        (["hemi36", "x.json", "--cameras", "1,b"], "got '1,b'"),
+        (["hemi36", "x.json", "--num-cameras", "37"], "pick 1 to 36"),
+        (["moving_arc", "x.json", "--num-frames", "0"], "num_frames must be"),
+    ],
+)
+def test_a_mistake_in_convert_is_one_line_and_leaves_no_file(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["convert", *arguments])
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 # --- round trips of anything ---
 
 orbits = st.builds(OrbitCamera, st.floats(0.5, 90), st.floats(-90, 90), st.floats(-180, 180))
@@ -135,7 +191,7 @@ def test_orbit_cameras_come_back_as_the_very_same_sliders(to, tmp_path):
 MOVING = Rig((*read_rig("moving_arc").cameras, FreeCamera(look_at_centre(3, 1, np.linspace(0, 20, 9)))))
 
 
-@pytest.mark.parametrize("to", ["syncamvideo-v2", "nerfstudio", "dnerf", "preset"])
+@pytest.mark.parametrize("to", ["syncamvideo-v2", "nerfstudio", "dnerf", "preset", "blender"])
 def test_moving_cameras_survive_formats_with_time(to, tmp_path):
     times = np.linspace(0, 1, 9)
     back = round_trip(MOVING, to, tmp_path, num_frames=9)
@@ -273,6 +329,30 @@ def test_the_blender_script_builds_the_same_cameras(tmp_path, monkeypatch):
     poses = [matrix @ opengl for path, _, matrix in keyed if path == "location"]
     assert np.allclose(poses, cameras[1].c2w(np.linspace(0, 1, 5)))
     assert (scene.render.fps, scene.render.fps_base, scene.frame_end, scene.camera) == (16, 1, 5, built[0])
+
+
+def test_blender_itself_sees_points_where_our_cameras_see_them(tmp_path):
+    """Only where Blender's module is installed; the test above needs none."""
+    bpy = pytest.importorskip("bpy")
+    from bpy_extras.object_utils import world_to_camera_view as view
+    from mathutils import Vector
+
+    lens, points = Intrinsics(800, 820, 420, 230, 832, 480), np.array([[0, 0, 0], [0.5, 0.2, -0.3], [-0.4, 0.7, 0.2]])
+    cameras = [
+        OrbitCamera(*c.place(), label=f"c{n}", intrinsics=lens) for n, c in enumerate(read_rig("corners").cameras)
+    ]
+    cameras.append(FreeCamera(MOVING.cameras[1].c2w(np.linspace(0, 1, 5)), label="moving", intrinsics=lens))
+    write_cameras(tmp_path / "cameras.py", cameras, num_frames=5)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    runpy.run_path(str(tmp_path / "cameras.py"))
+    for camera in cameras:
+        built = bpy.data.objects[camera.label]
+        for frame, c2w in enumerate(camera.c2w(np.linspace(0, 1, 5)), 1):
+            bpy.context.scene.frame_set(frame)
+            assert np.abs(np.array(built.matrix_world) @ np.diag([1, -1, -1, 1]) - c2w).max() < 1e-5
+            seen = [view(bpy.context.scene, built, Vector(point)) for point in points]
+            pixels = [[u * lens.width, (1 - v) * lens.height] for u, v, _ in seen]
+            assert np.abs(pixels - lens.project(points, c2w[None])).max() < 1e-2
 
 
 @pytest.mark.parametrize("to", ["preset", "nerfstudio", "dnerf", "colmap", "blender"])

@@ -19,13 +19,15 @@ from typing import Any
 
 from syncam.cameras import Rig
 from syncam.rig_formats import blender, colmap, syncamvideo, transforms
-from syncam.rig_formats.camera_file import TITLES, CameraFile, CameraList, pictures_of
+from syncam.rig_formats.camera_file import TITLES, CameraFile, CameraList, Source, pictures_of
 from syncam.rig_formats.fields import MAX_FILE_BYTES, json_lines, read_bytes, strict_json
 from syncam.rig_formats.preset import RIG_FORMAT, RIG_VERSION, from_document, to_document
+from syncam.rig_formats.syncamvideo import V2_FRAMES
 
 __all__ = [
     "FILE_NAMES",
     "FRAME_PATH",
+    "V2_FRAMES",
     "VIDEO_PATH",
     "CameraFile",
     "CameraList",
@@ -52,6 +54,7 @@ FILE_NAMES = {
     "colmap-binary": "images.bin",
     "blender": "cameras.py",
 }
+MAX_FRAMES = 10_000
 VIDEO_PATH, FRAME_PATH = "view_{view:02d}.mp4", "frames/view_{view:02d}/{frame:04d}.png"
 _log = logging.getLogger(__name__)
 
@@ -74,7 +77,7 @@ def read_cameras(source: str | Path) -> CameraFile:
     text = source.strip()
     if re.fullmatch(r"[\w-]{1,80}", text):
         return _read_preset(text)
-    if text.startswith(("{", "[", "#")):
+    if text.startswith(("{", "[", "#", '"""')):
         return parse_cameras(source.encode("utf-8", "surrogatepass"))
     if "," in text and len(text) <= 4000:
         return CameraFile(Rig.from_text(text).cameras, "text", f"Read as {TITLES['text']}.")
@@ -104,6 +107,8 @@ def parse_cameras(data: bytes) -> CameraFile:
         raise ValueError("this file is not UTF-8 text, so it is not a camera file") from None
     if "\0" in text:
         raise ValueError("this file is binary, not a camera file")
+    if blender.looks_like_script(text):
+        return blender.from_script(text)
     if not text.lstrip().startswith(("{", "[")):
         return colmap.images_from_text(text, {})
     return _cameras_from_json(strict_json(text))
@@ -171,15 +176,22 @@ def export_cameras(
 
     Args: ``to``: a key of ``FILE_NAMES``. ``num_frames``: poses of moving cameras, and entries of formats that list
         every frame, are taken at this many evenly spaced times. ``image_path``: how the pictures are called, with
-        ``{view}`` and, where there is one file a frame, ``{frame}``; both count from 1. Without it, D-NeRF and
-        COLMAP name pictures (``FRAME_PATH``) and the others videos (``VIDEO_PATH``).
+        ``{view}`` and, where there is one file a frame, ``{frame}``; both count from 1. Without it, pictures
+        keep the names that the file they come from gave them; else COLMAP names them after the cameras' labels if it
+        can, D-NeRF as ``FRAME_PATH``, and the others name videos (``VIDEO_PATH``).
     Raises: ValueError if the format is unknown or can't hold these cameras.
     """
     if to not in FILE_NAMES:
         raise ValueError(f"camera files are written as {', '.join(FILE_NAMES)}, not {to!r:.40}")
+    if isinstance(num_frames, bool) or not isinstance(num_frames, int) or not 1 <= num_frames <= MAX_FRAMES:
+        raise ValueError(f"num_frames must be a whole number from 1 to {MAX_FRAMES}, got {num_frames!r:.40}")
     if to == "preset":
         return {FILE_NAMES[to]: json_lines(to_document(cameras), "cameras").encode()}
+    sources = () if image_path else getattr(cameras, "sources", ())
     cameras = list(getattr(cameras, "cameras", cameras))
+    labels = {camera.label for camera in cameras if re.fullmatch(r"[\w.-]+", camera.label)}
+    if to.startswith("colmap") and not (image_path or sources) and len(labels) == len(cameras):
+        sources = [Source(f"{camera.label}.png") for camera in cameras]
     image_path = image_path or (FRAME_PATH if to in ("dnerf", "colmap", "colmap-binary") else VIDEO_PATH)
     if to == "syncamvideo-v1":
         return {FILE_NAMES[to]: syncamvideo.to_v1(cameras)}
@@ -187,7 +199,7 @@ def export_cameras(
         return {FILE_NAMES[to]: syncamvideo.to_v2(cameras, num_frames)}
     if to == "blender":
         return {FILE_NAMES[to]: blender.to_script(cameras, num_frames, fps, image_path)}
-    pictures = pictures_of(cameras, num_frames, image_path, every_frame=to == "dnerf")
+    pictures = pictures_of(cameras, num_frames, image_path, to == "dnerf", sources)
     if to == "nerfstudio":
         return {FILE_NAMES[to]: transforms.to_nerfstudio(pictures, fps)}
     if to == "dnerf":
@@ -202,6 +214,8 @@ def write_cameras(out: Path, cameras: CameraList, to: str | None = None, **optio
     """
     to = to or format_of_name(out)
     files = export_cameras(cameras, to, **options)
+    if len(files) > 1 and out.suffix in (".json", ".py"):
+        raise ValueError(f"a {to} model is a folder of {len(files)} files, so {out.name!r:.80} can't be its name")
     if len(files) > 1 or out.is_dir():
         folder = out.parent if out.suffix in (".txt", ".bin") else out
         files = {folder / name: data for name, data in files.items()}

@@ -1,4 +1,4 @@
-"""A Python script that builds the cameras in Blender, each with its video behind it."""
+"""A Python script that builds the cameras in Blender, each with its video behind it, and the way back from it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import json
 
 import numpy as np
 
-from syncam.cameras import Camera
-from syncam.rig_formats.camera_file import DEFAULT_LENS
-from syncam.rig_formats.fields import rows_of
+from syncam.cameras import Camera, Intrinsics
+from syncam.rig_formats.camera_file import DEFAULT_LENS, MAX_LABEL, CameraFile, Track, finish, name_of
+from syncam.rig_formats.fields import matrix_of, rows_of, strict_json, text_of
 from syncam.rig_formats.transforms import OPENGL
 
+_LENS = ("fx", "fy", "cx", "cy", "width", "height")
 _SCRIPT = '''\
 """Builds the cameras of a SynCam rig, each with its video behind it.
 
 In Blender: Scripting, Open this file, Run; or: blender --python cameras.py
-Metres; world right-handed, z up; matrices camera-to-world with Blender's camera axes (x right, y up, z back).
+Metres; world right-handed, z up; matrices camera-to-world with Blender's camera axes (x right, y up, z back);
+intrinsics in pixels.
 """
 import os
 
@@ -31,14 +33,17 @@ scene = bpy.context.scene
 scene.unit_settings.system = "METRIC"
 scene.render.fps, scene.render.fps_base = round(FPS), round(FPS) / FPS
 scene.render.resolution_x, scene.render.resolution_y = CAMERAS[0]["width"], CAMERAS[0]["height"]
+scene.render.pixel_aspect_x = max(1.0, CAMERAS[0]["fy"] / CAMERAS[0]["fx"])
+scene.render.pixel_aspect_y = max(1.0, CAMERAS[0]["fx"] / CAMERAS[0]["fy"])
 scene.frame_start, scene.frame_end = 1, NUM_FRAMES
 
 for entry in CAMERAS:
     data = bpy.data.cameras.new(entry["name"])
     data.sensor_fit = "HORIZONTAL"
     data.sensor_width = 36.0
-    data.lens = entry["lens_mm"]
-    data.shift_x, data.shift_y = entry["shift"]
+    data.lens = 36.0 * entry["fx"] / entry["width"]
+    data.shift_x = (entry["width"] / 2 - entry["cx"]) / entry["width"]
+    data.shift_y = (entry["cy"] - entry["height"] / 2) / entry["width"] * entry["fx"] / entry["fy"]
     camera = bpy.data.objects.new(entry["name"], data)
     camera.rotation_mode = "QUATERNION"
     scene.collection.objects.link(camera)
@@ -69,10 +74,7 @@ def to_script(cameras: list[Camera], num_frames: int, fps: float, image_path: st
             {
                 "name": camera.label or f"view {view}",
                 "video": image_path.format(view=view, frame=1),
-                "width": lens.width,
-                "height": lens.height,
-                "lens_mm": lens.fx * 36 / lens.width,
-                "shift": [(lens.width / 2 - lens.cx) / lens.width, (lens.cy - lens.height / 2) / lens.width],
+                **vars(lens),
                 "c2w": [rows_of(pose @ OPENGL) for pose in poses],
             }
         )
@@ -80,3 +82,23 @@ def to_script(cameras: list[Camera], num_frames: int, fps: float, image_path: st
     lines = ",\n    ".join(json.dumps(entry) for entry in entries)
     text = _SCRIPT.replace("{fps}", repr(float(fps))).replace("{num_frames}", str(num_frames))
     return text.replace("{cameras}", f"[\n    {lines},\n]").encode()
+
+
+def looks_like_script(text: str) -> bool:
+    return "import bpy" in text and "\nCAMERAS = [" in text
+
+
+def from_script(text: str) -> CameraFile:
+    """The cameras of a script that :func:`to_script` wrote. Its table is read as JSON; nothing of it is run."""
+    table = text.partition("\nCAMERAS = ")[2].partition("\n]")[0].rstrip().removesuffix(",") + "\n]"
+    tracks = []
+    for number, entry in enumerate(strict_json(table), 1):
+        if not isinstance(entry, dict) or not isinstance(entry.get("c2w"), list) or not entry["c2w"]:
+            raise ValueError(f"camera {number}: c2w, a list of its matrices, is missing")
+        label = text_of(entry, "name", MAX_LABEL)
+        poses = [matrix_of(rows, name_of(number, label)) @ OPENGL for rows in entry["c2w"]]
+        if missing := [key for key in _LENS if key not in entry]:
+            raise ValueError(f"{name_of(number, label)}: {', '.join(missing)} missing")
+        lens = Intrinsics(*(entry[key] for key in _LENS))
+        tracks.append(Track("" if label == f"view {number}" else label, poses, lens))
+    return finish(tracks, "blender")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -22,8 +22,16 @@ TITLES = {
     "nerfstudio": "nerfstudio transforms.json, OpenGL axes",
     "dnerf": "D-NeRF transforms with times, OpenGL axes",
     "colmap": "COLMAP model, OpenCV axes",
+    "blender": "Blender script of this program, Blender's camera axes",
 }
 DEFAULT_LENS = Intrinsics.from_hfov(50, 832, 480)  # for cameras that bring none, in formats that must have one
+
+
+class Source(NamedTuple):
+    """What a file calls one camera's only picture; ``id`` is COLMAP's number of the image."""
+
+    path: str
+    id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,7 @@ class CameraFile:
     """All cameras of a file, in its order (a ring has 36), and how they were read.
 
     ``rings``: for a picker file, the distances (``distance_m``) and elevations (``elevation_deg``) it may be moved to.
+    ``sources``: one for each camera where the file names its picture, so that a converted file names the same ones.
     """
 
     cameras: tuple[Camera, ...]
@@ -39,28 +48,43 @@ class CameraFile:
     title: str = ""
     description: str = ""
     rings: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def num_frames(self) -> int:
+        """How many moments the file tells: 1 unless it lists one pose after the other."""
+        return max(len(camera.poses) if isinstance(camera, FreeCamera) else 1 for camera in self.cameras)
 
     def choose(self, choice: int | Sequence[int] | None = None) -> Rig:
-        """A rig of up to 8 of the cameras, in the order given.
+        """A rig of up to 8 of the cameras, in the order given; see :meth:`pick`.
 
-        Args: ``choice``: None for all of them; a count, which are then spread evenly; or numbers counted from 1.
         Raises: ValueError if that is none, more than 8, or a camera that the file doesn't have.
         """
         total = len(self.cameras)
         if choice is None and total > MAX_VIEWS:
             raise ValueError(f"This file has {total} cameras; pick up to {MAX_VIEWS}. {self.note}")
+        if isinstance(choice, int) and not 1 <= choice <= min(total, MAX_VIEWS):
+            raise ValueError(f"pick 1 to {min(total, MAX_VIEWS)} of this file's {total} cameras, got {choice}")
+        return Rig(self.pick(choice).cameras, self.title)
+
+    def pick(self, choice: int | Sequence[int] | None = None) -> CameraFile:
+        """The same file with some of its cameras, in the order given.
+
+        Args: ``choice``: None for all of them; a count, which are then spread evenly; or numbers counted from 1.
+        Raises: ValueError if the file doesn't have such a camera, or so many.
+        """
+        total = len(self.cameras)
         if choice is None:
-            numbers = range(1, total + 1)
-        elif isinstance(choice, int):
-            if not 1 <= choice <= min(total, MAX_VIEWS):
-                raise ValueError(f"pick 1 to {min(total, MAX_VIEWS)} of this file's {total} cameras, got {choice}")
-            numbers = [1 + index * total // choice for index in range(choice)]
-        else:
-            numbers = list(choice)
-            for number in numbers:
-                if not isinstance(number, int) or not 1 <= number <= total:
-                    raise ValueError(f"this file has cameras 1 to {total}, got {number!r:.40}")
-        return Rig(tuple(self.cameras[number - 1] for number in numbers), self.title)
+            return self
+        if isinstance(choice, int):
+            if not 1 <= choice <= total:
+                raise ValueError(f"pick 1 to {total} of this file's {total} cameras, got {choice}")
+            choice = [1 + index * total // choice for index in range(choice)]
+        for number in choice:
+            if not isinstance(number, int) or not 1 <= number <= total:
+                raise ValueError(f"this file has cameras 1 to {total}, got {number!r:.40}")
+        cameras = tuple(self.cameras[number - 1] for number in choice)
+        return replace(self, cameras=cameras, sources=tuple(self.sources[n - 1] for n in choice if self.sources))
 
 
 CameraList = Rig | CameraFile | Sequence[Camera]
@@ -72,6 +96,7 @@ class Track(NamedTuple):
     label: str
     poses: Sequence[np.ndarray]
     lens: Intrinsics | None
+    source: Source | None = None
 
 
 def finish(tracks: Sequence[Track], file_format: str, notes: Iterable[str] = ()) -> CameraFile:
@@ -93,7 +118,9 @@ def finish(tracks: Sequence[Track], file_format: str, notes: Iterable[str] = ())
         x, y, z = target
         notes.append(f"Recentred: the cameras look at ({x:.6g}, {y:.6g}, {z:.6g}) m of the file's world.")
     cameras = tuple(_camera(p, track) for p, track in zip(poses, tracks, strict=True))
-    return CameraFile(cameras, file_format, " ".join([f"Read as {TITLES[file_format]}.", *dict.fromkeys(notes)]))
+    note = " ".join([f"Read as {TITLES[file_format]}.", *dict.fromkeys(notes)])
+    sources = tuple(track.source for track in tracks if track.source)
+    return CameraFile(cameras, file_format, note, sources=sources if len(sources) == len(tracks) else ())
 
 
 def name_of(number: int, label: str) -> str:
@@ -170,8 +197,9 @@ def _camera(poses: np.ndarray, track: Track) -> Camera:
 
 
 class Picture(NamedTuple):
-    """One picture as a file lists it: ``frame`` counts from 1, ``time`` runs from 0 to 1."""
+    """One picture as a file lists it: ``frame`` counts from 1, ``time`` runs from 0 to 1; ``id`` is COLMAP's."""
 
+    id: int
     view: int
     frame: int
     time: float
@@ -181,15 +209,21 @@ class Picture(NamedTuple):
     label: str
 
 
-def pictures_of(cameras: list[Camera], num_frames: int, image_path: str, every_frame: bool) -> list[Picture]:
-    """View 1's pictures, then view 2's: all frames if the cameras move or each frame has its own file, else one."""
+def pictures_of(
+    cameras: list[Camera], num_frames: int, image_path: str, every_frame: bool, sources: Sequence[Source] = ()
+) -> list[Picture]:
+    """View 1's pictures, then view 2's: all frames if the cameras move or each frame has its own file, else one.
+
+    Where there is one of each camera, they are called what ``sources`` say, if any.
+    """
     every_frame = every_frame or "{frame" in image_path or any(camera.moves for camera in cameras)
     times = np.linspace(0, 1, num_frames if every_frame else 1)
-    return [
-        Picture(
-            view, frame, float(time), c2w, camera.intrinsics or DEFAULT_LENS,
-            image_path.format(view=view, frame=frame), camera.label,
-        )
-        for view, camera in enumerate(cameras, 1)
-        for frame, (time, c2w) in enumerate(zip(times, camera.c2w(times), strict=True), 1)
-    ]  # fmt: skip
+    pictures = []
+    for view, camera in enumerate(cameras, 1):
+        lens = camera.intrinsics or DEFAULT_LENS
+        for frame, (time, c2w) in enumerate(zip(times, camera.c2w(times), strict=True), 1):
+            path, number = image_path.format(view=view, frame=frame), len(pictures) + 1
+            if sources and len(times) == 1:
+                path, number = sources[view - 1].path, sources[view - 1].id or number
+            pictures.append(Picture(number, view, frame, float(time), c2w, lens, path, camera.label))
+    return pictures

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from syncam.cameras import Intrinsics
-from syncam.rig_formats.camera_file import CameraFile, Picture, Track, finish, label_of_path, name_of
+from syncam.rig_formats.camera_file import CameraFile, Picture, Source, Track, finish, label_of_path, name_of
 from syncam.rig_formats.fields import read_bytes
 
 MAX_COLMAP_BYTES = 256 << 20  # a COLMAP model also lists every image point, and comes from the user's own disk
@@ -109,7 +109,7 @@ def images_from_binary(data: bytes, lenses: dict) -> CameraFile:
 
 def _cameras(images: list[tuple[int, Sequence[float], int, str]], lenses: dict) -> CameraFile:
     tracks, notes = [], ["The world's axes are kept as the file has them."]
-    for number, (_, pose, camera, name) in enumerate(sorted(images, key=lambda image: image[0]), 1):
+    for number, (image, pose, camera, name) in enumerate(sorted(images, key=lambda image: image[0]), 1):
         quaternion, label = np.array(pose[:4]), label_of_path(name)
         if not abs(np.linalg.norm(quaternion) - 1) < 1e-2 or len(pose) != 7:
             raise ValueError(f"{name_of(number, label)}: its rotation is not a unit quaternion")
@@ -120,7 +120,7 @@ def _cameras(images: list[tuple[int, Sequence[float], int, str]], lenses: dict) 
         w2c[:3, :3], w2c[:3, 3] = _rotation(quaternion), pose[4:]
         c2w = np.eye(4)
         c2w[:3, :3], c2w[:3, 3] = w2c[:3, :3].T, -w2c[:3, :3].T @ w2c[:3, 3]
-        tracks.append(Track(label, [c2w], lens))
+        tracks.append(Track(label, [c2w], lens, Source(name, image)))
     if not lenses:
         notes.append("Its intrinsics are in cameras.txt or cameras.bin beside it: give the folder to have them.")
     return finish(tracks, "colmap", notes)
@@ -137,10 +137,10 @@ def _tables(pictures: list[Picture]) -> tuple[dict[Intrinsics, int], list[tuple[
     """Lens -> camera id, and (image id, quaternion and translation of w2c, camera id, name) in view order."""
     lenses = {lens: number for number, lens in enumerate(dict.fromkeys(picture.lens for picture in pictures), 1)}
     images = []
-    for number, picture in enumerate(pictures, 1):
+    for picture in pictures:
         rotation = picture.c2w[:3, :3].T
         pose = [*_quaternion(rotation), *(-rotation @ picture.c2w[:3, 3])]
-        images.append((number, [float(value) + 0.0 for value in pose], lenses[picture.lens], picture.path))
+        images.append((picture.id, [float(value) + 0.0 for value in pose], lenses[picture.lens], picture.path))
     return lenses, images
 
 

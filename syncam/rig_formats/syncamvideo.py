@@ -13,12 +13,9 @@ from syncam.rig_formats.camera_file import CameraFile, Track, finish, name_of
 
 # The files hold no intrinsics; these are the lenses that the two releases were rendered with.
 V1_LENS = Intrinsics(545.45, 545.45, 360, 240, 720, 480)
-
-
 V2_LENS = Intrinsics(24 / 23.76 * 1280, 24 / 23.76 * 1280, 640, 640, 1280, 1280)  # 24 mm on a 23.76 mm sensor
+V2_FRAMES = 81  # of a published clip; its file lists the cameras as often
 _MIRROR = np.array([1.0, -1.0, 1.0])  # Unreal's left-handed world <-> ours: y changes sign, and with it azimuth
-
-
 _V1_KEYS = [f"{ring}_{number:02d}_18mm" for ring in "CAB" for number in range(1, 13)]
 
 

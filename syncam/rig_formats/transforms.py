@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
 from syncam.cameras import Intrinsics
-from syncam.rig_formats.camera_file import MAX_CAMERAS, MAX_LABEL, CameraFile, Picture, Track, finish, label_of_path
+from syncam.rig_formats.camera_file import (
+    MAX_CAMERAS,
+    MAX_LABEL,
+    CameraFile,
+    Picture,
+    Source,
+    Track,
+    finish,
+    label_of_path,
+)
 from syncam.rig_formats.fields import json_lines, matrix_of, number_of, rows_of, text_of
 
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenCV camera axes <-> OpenGL camera axes (y up, z backward)
+VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi")
 OPENGL_AXES = "world right-handed, z up; matrices camera-to-world with OpenGL camera axes (x right, y up, z backward)"
 
 
@@ -22,6 +33,7 @@ class _Frame(NamedTuple):
     label: str
     c2w: np.ndarray
     lens: Intrinsics | None
+    path: str
 
 
 def from_transforms(data: dict) -> CameraFile:
@@ -32,7 +44,8 @@ def from_transforms(data: dict) -> CameraFile:
         where = f"frame {number}"
         if not isinstance(entry, dict) or "transform_matrix" not in entry:
             raise ValueError(f"{where}: transform_matrix is missing")
-        label = entry.get("label", label_of_path(str(entry.get("file_path", ""))))
+        path = text_of(entry, "file_path", 1000)
+        label = entry.get("label", label_of_path(path))
         view, time = entry.get("view"), entry.get("time")
         if view is not None and (isinstance(view, bool) or not isinstance(view, int)):
             raise ValueError(f"{where}: view must be a whole number, got {view!r:.40}")
@@ -43,12 +56,21 @@ def from_transforms(data: dict) -> CameraFile:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         c2w = matrix_of(entry["transform_matrix"], where) @ OPENGL
-        frames.append(_Frame(view, time, text_of({"label": label}, "label", MAX_LABEL), c2w, lens))
+        frames.append(_Frame(view, time, text_of({"label": label}, "label", MAX_LABEL), c2w, lens, path))
     tracks = []
     for shots in _by_camera(frames, notes):
-        tracks.append(Track(shots[0].label, [shot.c2w for shot in shots], shots[0].lens))
+        source = _source_of(shots[0].path) if len(shots) == 1 else None
+        tracks.append(Track(shots[0].label, [shot.c2w for shot in shots], shots[0].lens, source))
     timed = "camera_angle_x" in data and frames[0].time is not None
     return finish(tracks, "dnerf" if timed else "nerfstudio", notes)
+
+
+def _source_of(path: str) -> Source | None:
+    """The picture that a file names, None where it names a video. Readers of D-NeRF's files add ".png" themselves."""
+    suffix = PurePosixPath(path).suffix.lower()
+    if not path or suffix in VIDEO_SUFFIXES:
+        return None
+    return Source(path.removeprefix("./") + ("" if suffix else ".png"))
 
 
 def _by_camera(frames: list[_Frame], notes: list[str]) -> list[Sequence[_Frame]]:
