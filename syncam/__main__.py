@@ -1,4 +1,4 @@
-"""The command line: ``python -m syncam generate | convert | preview | train | evaluate | verify | benchmark``.
+"""The command line: ``python -m syncam generate | convert | preview | dataset | train | evaluate | ...``.
 
 Each command imports what it needs when it runs, so that ``--help`` and a mistake in an argument are answered at once.
 A person's mistake is one line on stderr and exit code 2.
@@ -11,6 +11,15 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+MODEL_SETTINGS = (
+    ("num-inference-steps", int, "denoising steps"),
+    ("guidance-scale", float, "how strictly the prompt is followed"),
+    ("num-frames", int, "frames per video"),
+    ("width", int, "pixels"),
+    ("height", int, "pixels"),
+    ("negative-prompt", str, "what to avoid"),
+    ("solver", str, "how to step from noise to picture: euler or unipc, which needs fewer steps"),
+)
 RIG_HELP = "a preset's name, a camera file, or 'distance,elevation,azimuth;...' (metres, degrees)"
 
 
@@ -24,7 +33,10 @@ class OneLineParser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     parser = OneLineParser(prog="syncam", description="One prompt, several cameras, one moment in time.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (add_generate, add_convert, add_preview, add_train, add_evaluate, add_verify, add_benchmark):
+    for add in (
+        *(add_generate, add_convert, add_preview, add_dataset),
+        *(add_train, add_evaluate, add_verify, add_benchmark),
+    ):
         add(commands)
     options = parser.parse_args(arguments)
     try:
@@ -44,29 +56,39 @@ def path_or_text(argument: str) -> Path | str:
         return argument
 
 
+def two_numbers(argument: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in argument.split(","))
+
+
 def add_generate(commands) -> None:
     command = commands.add_parser("generate", help="one synchronised video per camera")
     command.add_argument("prompt", help="the scene, such as 'a red ball bouncing on stone tiles'")
     command.add_argument("--rig", required=True, help=RIG_HELP)
     command.add_argument("--out", required=True, type=Path, help="folder for the results")
+    command.add_argument("--seed", type=int, help="the same seed gives the same videos (random)")
+    add_model_options(command)
+    command.add_argument(
+        "--guidance-interval",
+        type=two_numbers,
+        default=(0.0, 1.0),
+        metavar="BEGIN,END",
+        help="the part of the steps that is guided (0,1)",
+    )
+    command.add_argument("--source-video", help="a video of the scene as camera 1 sees it; the others are generated")
+    command.add_argument("--source-guidance-scale", type=float, help="how strictly it is followed (the model's own)")
+    command.add_argument("--save-frames", action="store_true", help="also write frames.npy (view, frame, y, x, rgb)")
+    command.set_defaults(run=generate)
+
+
+def add_model_options(command) -> None:
+    """The options that choose a model and how it is run, the same wherever videos are generated."""
     command.add_argument("--model", default="embedded", help="a model's name or a folder of weights (embedded)")
     command.add_argument("--base", default="", help="folder or repository of the base model (the model's own)")
     command.add_argument("--revision", help="commit of the base model's repository (the newest)")
     command.add_argument("--weights-revision", help="commit of the multi-view weights' repository (the newest)")
     command.add_argument("--fp8", action="store_true", help="store the transformer in eight bits: half the memory")
-    command.add_argument("--seed", type=int, help="the same seed gives the same videos (random)")
-    for name, kind, what in (
-        ("num-inference-steps", int, "denoising steps"),
-        ("guidance-scale", float, "how strictly the prompt is followed"),
-        ("num-frames", int, "frames per video"),
-        ("width", int, "pixels"),
-        ("height", int, "pixels"),
-        ("negative-prompt", str, "what to avoid"),
-        ("solver", str, "how to step from noise to picture: euler or unipc, which needs fewer steps"),
-    ):
+    for name, kind, what in MODEL_SETTINGS:
         command.add_argument(f"--{name}", type=kind, help=f"{what} (the model's own)")
-    command.add_argument("--save-frames", action="store_true", help="also write frames.npy (view, frame, y, x, rgb)")
-    command.set_defaults(run=generate)
 
 
 def generate(options: argparse.Namespace) -> None:
@@ -156,6 +178,71 @@ def preview(options: argparse.Namespace) -> None:
     file = chosen_cameras(options)
     save_preview(options.out, file)
     print(f"{file.note} {len(file.cameras)} cameras drawn in {options.out}")
+
+
+def add_dataset(commands) -> None:
+    command = commands.add_parser(
+        "dataset", help="multi-camera videos in SynCamVideo's layout: render, generate, check"
+    )
+    actions = command.add_subparsers(dest="action", required=True, metavar="render | generate | check")
+    render = actions.add_parser("render", help="the toy world's scenes")
+    generate = actions.add_parser(
+        "generate", help="scenes made with a model; start it as often as there are processors"
+    )
+    check = actions.add_parser("check", help="read everything, and name what is broken")
+    for action in (render, generate, check):
+        action.add_argument("folder", type=Path, help="the dataset")
+    for action in (render, generate):
+        action.add_argument("--layout", default="v2", help="v1 or v2 (%(default)s)")
+        action.add_argument("--seed", type=int, default=0, help="the same seed gives the same dataset (%(default)s)")
+    render.add_argument("--num-scenes", type=int, default=100, help="to train on (%(default)s)")
+    render.add_argument("--num-val-scenes", type=int, default=0, help="to validate on (%(default)s)")
+    render.add_argument("--num-views", type=int, default=10, help="cameras of each scene (%(default)s)")
+    render.add_argument("--num-frames", type=int, help="of each clip (17)")
+    render.add_argument("--size", type=int, help="width and height in pixels (128)")
+    render.add_argument("--moving", type=float, default=0.0, help="how many of the cameras move, 0 to 1 (%(default)s)")
+    generate.add_argument("--prompts", required=True, type=Path, help="a text file, one prompt a line")
+    generate.add_argument(
+        "--rig",
+        required=True,
+        action="append",
+        help=f"{RIG_HELP}; again for more: each prompt is generated with each rig",
+    )
+    add_model_options(generate)
+    render.set_defaults(run=dataset_render)
+    generate.set_defaults(run=dataset_generate)
+    check.set_defaults(run=dataset_check)
+
+
+def dataset_render(options: argparse.Namespace) -> int:
+    from syncam.datasets import render_dataset
+
+    names = ("layout", "num_scenes", "num_val_scenes", "num_views", "num_frames", "size", "moving", "seed")
+    return min(1, render_dataset(options.folder, **{name: getattr(options, name) for name in names}))
+
+
+def dataset_generate(options: argparse.Namespace) -> int:
+    """Exit code 1 if a scene failed."""
+    from syncam.datasets import generate_dataset
+    from syncam.rig_formats import read_rig
+
+    prompts = [line.strip() for line in options.prompts.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    rigs = [read_rig(path_or_text(rig)) for rig in options.rig]
+    settings = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name, *_ in MODEL_SETTINGS}
+    loading = {name: getattr(options, name) for name in ("base", "revision", "weights_revision", "fp8")}
+    failed = generate_dataset(
+        options.folder, options.layout, options.model, prompts, rigs, options.seed, loading, **settings
+    )
+    return min(1, failed)
+
+
+def dataset_check(options: argparse.Namespace) -> int:
+    """Exit code 1 if something is broken."""
+    from syncam.datasets import check
+
+    lines, problems = check(options.folder)
+    print(lines)
+    return min(1, problems)
 
 
 def add_train(commands) -> None:

@@ -27,7 +27,9 @@ from syncam.multiview import CAMERA_DIM
 GIB = 2**30
 LARGE_ATTENTION_TOKENS = 8192  # from here on, an attention that is not fused needs gigabytes for its scores
 MAX_SECONDS = 24 * 3600.0
-CHUNKS = ((None, None), (1, 1))  # views and latent frames at a time, in the order of preference
+SMALL_STEP_TOKENS = 4096  # up to here, more at once is faster: launches count, not operations
+# whether guidance's branches run as one batch, and how many views and latent frames at a time; in order of preference
+WAYS = ((True, (None, None)), (False, (None, None)), (False, (1, 1)))
 HEADROOM = 0.9  # of the free memory that a run may use: allocators round up
 
 
@@ -51,6 +53,7 @@ class MemoryPlan:
     free_bytes: int
     seconds: float
     flops: float
+    branches_in_batch: bool = False  # whether what guidance compares runs at once
     chunks: tuple[int | None, int | None] = (None, None)
     instead: str = ""  # the nearest setting that fits, if this does not
     refused: str = ""  # another reason that this can't be run
@@ -256,18 +259,21 @@ class Planner:
         return settings[low - 1] if low else None
 
     def _plan(self, shot, num_views: int, num_frames: int) -> MemoryPlan:
-        guided, free = shot.guidance_scale > 1, free_bytes(self.device)
+        free = free_bytes(self.device)
         size = num_views, shot.width, shot.height, num_frames
         decode = self._decode_cost(shot.width, shot.height, num_frames)
-        for chunks in CHUNKS:
-            step = self._step_cost(*size, guided, chunks)
-            flops = shot.num_inference_steps * step.flops + num_views * decode.flops
-            needed = self._with_weights(step.peak_bytes, decode.peak_bytes)
-            plan = MemoryPlan(*size, needed, free, flops / self._flops_per_second(), flops, chunks)
-            if plan.fits:
-                break
         _, frames, height, width = self.backbone.latent_shape(num_frames, shot.width, shot.height)
         tokens = frames * height * width // 4  # in both families two by two latents make a token
+        forwards, most = shot.forwards()
+        for in_batch, chunks in WAYS:
+            if in_batch and num_views * tokens > SMALL_STEP_TOKENS:
+                continue
+            step = self._step_cost(*size, most if in_batch else 1, chunks)
+            flops = forwards * step.flops / (most if in_batch else 1) + num_views * decode.flops
+            needed = self._with_weights(step.peak_bytes, decode.peak_bytes)
+            plan = MemoryPlan(*size, needed, free, flops / self._flops_per_second(), flops, in_batch, chunks)
+            if plan.fits:
+                break
         if tokens >= LARGE_ATTENTION_TOKENS and not attention_is_fused(self.device):
             return replace(plan, refused="no fused attention kernel is available on this device, and it needs one")
         return plan
@@ -286,11 +292,11 @@ class Planner:
             self._rate = self.UNMEASURED_EFFICIENCY * matmul_rate(self.device, self.backbone.pipe.transformer.dtype)
         return self._rate
 
-    def _count_step(self, num_views, width, height, num_frames, guided, chunks) -> Cost:
-        """Of one denoising step: one block is run, and its operations counted as often as there are blocks."""
+    def _count_step(self, num_views, width, height, num_frames, branches, chunks) -> Cost:
+        """Of one forward: one block is run, and its operations counted as often as there are blocks."""
         transformer = self.backbone.pipe.transformer
         config = {key: value for key, value in transformer.config.items() if not key.startswith("_")}
-        batch = 2 * num_views if guided and self.backbone.guidance_in_batch else num_views
+        batch = branches * num_views
         costs = []
         for num_layers in (0, 1):
             with torch.device("meta"):
@@ -303,8 +309,7 @@ class Planner:
                 cameras = torch.empty(1, num_views, shape[1], *rays, CAMERA_DIM[self.backbone.token_rays])
                 inputs = model, latents, torch.empty(batch), text, cameras
                 costs.append(cost_of(partial(self.backbone.forward, *inputs)))
-        runs = 2 if guided and not self.backbone.guidance_in_batch else 1
-        flops = runs * (costs[0].flops + config["num_layers"] * (costs[1].flops - costs[0].flops))
+        flops = costs[0].flops + config["num_layers"] * (costs[1].flops - costs[0].flops)
         return Cost(max(cost.peak_bytes for cost in costs), flops)
 
     def _decode_cost(self, width: int, height: int, num_frames: int) -> Cost:

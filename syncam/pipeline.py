@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import diffusers
@@ -24,6 +25,7 @@ import syncam.backbones.embedded  # noqa: F401  diffusers loads components only 
 from syncam.backbones.base import Backbone
 from syncam.backbones.cogvideox import CogVideoXBackbone
 from syncam.backbones.wan import WanBackbone
+from syncam.guidance import Guidance
 from syncam.memory import (
     MemoryPlan,
     Planner,
@@ -125,7 +127,7 @@ class Pipeline:
             MemoryError if memory runs out all the same.
         """
         shot, began = shot.resolved(self.card), time.perf_counter()
-        cameras = self.backbone.cameras(shot)
+        cameras, given = self.backbone.cameras(shot), shot.source_frames(self.card)
         plan = self.planner.plan(shot)
         plan.require()
         report, stop = on_step or (lambda progress: None), should_stop or (lambda: False)
@@ -137,12 +139,15 @@ class Pipeline:
                     self.backbone.prepare_preview()
                 prompt_embeds = self.backbone.encode_prompt(shot)
                 encoded = time.perf_counter()
-                latents = self._denoise(shot, plan, cameras, prompt_embeds, on_step, stop)
+                source = None if given is None else self.backbone.encode(given)
+                latents = self._denoise(shot, plan, cameras, prompt_embeds, source, on_step, stop)
                 if not torch.isfinite(latents).all():
                     raise RuntimeError("the model produced NaN or infinity, so nothing was saved; try another seed")
                 denoised = time.perf_counter()
                 report(Progress("decode", num_steps, num_steps))
-                frames = self._decode(latents, stop, num_steps)
+                frames = self._decode(latents if given is None else latents[1:], stop, num_steps)
+                if given is not None:
+                    frames = np.concatenate([given[None], frames])
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -152,6 +157,8 @@ class Pipeline:
         self.planner.learn(plan, done - encoded)
         recipe = {
             **{key: value for key, value in asdict(shot).items() if key != "rig"},
+            "source_video": shot.source_video and Path(shot.source_video).name,
+            "source_sha256": shot.source_video and _sha256(Path(shot.source_video)),
             "rig": to_document(shot.rig),
             "model": self.card.name,
             "model_sha256": self.model_sha256,
@@ -162,38 +169,57 @@ class Pipeline:
         }
         return MultiViewVideo(frames, shot.rig, self.card.fps, self.card.hfov_deg, recipe)
 
-    def _denoise(self, shot: Shot, plan: MemoryPlan, cameras, prompt_embeds, on_step, should_stop) -> torch.Tensor:
-        """Clean latents (v, c, f, h, w), made by the family's own diffusers pipeline with the views as its batch."""
+    def _denoise(
+        self, shot: Shot, plan: MemoryPlan, cameras, prompt_embeds, source, on_step, should_stop
+    ) -> torch.Tensor:
+        """Clean latents (v, c, f, h, w), made by the family's own diffusers pipeline with the views as its batch.
+
+        ``source``: clean latents (1, c, f, h, w) of view 0 if that is given.
+        """
         backbone, num_views, num_steps = self.backbone, len(shot.rig), shot.num_inference_steps
+        backbone.use_solver(shot.solver)
         backbone.pipe.transformer.set_chunking(*plan.chunks)
         began = time.perf_counter()
         noise = backbone.own(backbone.noise(shot))
+        source = None if source is None else backbone.own(source)
         previous = noise
+        prompt_embeds, negative_embeds = (
+            None if embeds is None else embeds.expand(num_views, -1, -1) for embeds in prompt_embeds
+        )
+        guidance = Guidance(
+            scale=partial(backbone.guidance_scale, shot),
+            negative_embeds=negative_embeds,
+            source=source,
+            source_scale=shot.source_guidance_scale,
+            in_batch=plan.branches_in_batch,
+        )
 
         def after_step(pipe, step: int, timestep, tensors: dict) -> dict:
             nonlocal previous
             if should_stop():
                 raise Stopped(step + 1)
+            latents = tensors["latents"]
             if on_step:
                 left = (time.perf_counter() - began) / (step + 1) * (num_steps - step - 1)
-                clean = backbone.clean_estimate(previous.to(tensors["latents"]), tensors["latents"], step)
+                clean = backbone.clean_estimate(previous.to(latents), guidance.prediction, step)
+                if source is not None:
+                    clean[:1] = source
                 on_step(Progress("denoise", step + 1, num_steps, left, backbone.preview(backbone.ours(clean).float())))
-            previous = tensors["latents"]
+            if source is not None:  # where the given view would be if it had been denoised too
+                signal, level = backbone.signal_and_noise(step + 1)
+                latents[:1] = signal * source.to(latents) + level * noise[:1].to(latents)
+            previous = latents
             return tensors
 
-        prompt_embeds, negative_embeds = (
-            None if embeds is None else embeds.expand(num_views, -1, -1) for embeds in prompt_embeds
-        )
         latents = backbone.pipe(
             prompt_embeds=prompt_embeds,
-            negative_prompt_embeds=negative_embeds,
             height=shot.height,
             width=shot.width,
             num_frames=shot.num_frames,
             num_inference_steps=num_steps,
-            guidance_scale=shot.guidance_scale,
+            guidance_scale=1.0,  # ours takes its place
             latents=noise,
-            attention_kwargs=backbone.attention_kwargs(cameras.to(self.device)),
+            attention_kwargs={**backbone.attention_kwargs(cameras.to(self.device)), "guidance": guidance},
             callback_on_step_end=after_step,
             output_type="latent",
             **backbone.sampling(shot),

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from syncam.cameras import DISTANCE_RANGE_M, ELEVATION_RANGE_DEG, Rig
+from syncam.video import read_clip
 
 ASSETS_FOLDER = Path(__file__).resolve().parent.parent / "assets"
 MAX_PROMPT_CHARACTERS = 2000
 MAX_STEPS = 200
 MAX_GUIDANCE = 30.0
 SEED_RANGE = (0, 2**63 - 1)
-SOLVERS = {"wan": ("euler", "unipc"), "cogvideox": ("ddim",)}  # of each family; the first is the published one
+SOLVERS = {"wan": ("euler", "unipc"), "cogvideox": ("ddim", "dpm")}  # of each family
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class ModelCard:
     negative_prompt: str = ""
     vocabulary: tuple[str, ...] = ()  # empty: any word
     note: str = ""  # one honest sentence for the page
+    solver: str = ""  # the published one, if that is not the first of the family's
+    source_guidance_scale: float | None = None  # of a given video as view 1; None: not trained to be given one
     base: str = ""  # where the base model is, as a repository on the Hugging Face hub; empty: beside the card
     weights: str = ""  # where the multi-view weights are, as "repository:file"; empty: none were published
 
@@ -134,6 +137,10 @@ def _model_of_weights(path: Path) -> str:
     return header.get("__metadata__", {}).get("model", "wan2.1-1.3b")
 
 
+_UNTRAINED = (
+    "SynCamMaster weights for CogVideoX were never published: "
+    "these views will not agree until you train them (see README)."
+)
 KNOWN_MODELS = {
     card.name: card
     for card in (
@@ -184,14 +191,18 @@ KNOWN_MODELS = {
             trained=TrainedRange(DISTANCE_RANGE_M, ELEVATION_RANGE_DEG, 360.0, 1, False),
             num_inference_steps=50,
             guidance_scale=6.0,
-            note=(
-                "SynCamMaster weights for CogVideoX were never published: "
-                "these views will not agree until you train them (see README)."
-            ),
+            note=_UNTRAINED,
             base="THUDM/CogVideoX-2b",
         ),
     )
 }
+KNOWN_MODELS["cogvideox-5b"] = replace(
+    KNOWN_MODELS["cogvideox-2b"],
+    name="cogvideox-5b",
+    title="CogVideoX 5B",
+    solver="dpm",
+    base="THUDM/CogVideoX-5b",
+)
 
 
 def split_words(text: str) -> list[str]:
@@ -213,6 +224,36 @@ class Shot:
     height: int | None = None
     negative_prompt: str | None = None
     solver: str | None = None
+    guidance_interval: tuple[float, float] = (0.0, 1.0)  # the part of the steps, from noise to picture, that is guided
+    source_video: Path | str | None = None  # a file: what camera 1 has seen, to be seen by the others
+    source_guidance_scale: float | None = None  # how strictly the others follow it
+
+    def guided_steps(self) -> range:
+        """The steps at which guidance weighs the prompt, of a resolved shot."""
+        if self.guidance_scale <= 1:
+            return range(0)
+        begin, end = (math.ceil(part * self.num_inference_steps - 1e-9) for part in self.guidance_interval)
+        return range(begin, end)
+
+    def forwards(self) -> tuple[int, int]:
+        """How often a resolved shot runs the transformer: in all its steps, and in the one that does most often."""
+        guided = len(self.guided_steps())
+        unguided = 2 if self.source_video is not None and self.source_guidance_scale != 1 else 1
+        return unguided * self.num_inference_steps + guided, unguided + bool(guided)
+
+    def source_frames(self, card: ModelCard) -> np.ndarray | None:
+        """The given video as view 1 of a resolved shot, (t, h, w, 3) uint8, in its size; None without one.
+
+        Raises: ValueError if the file is not a video or too short.
+        """
+        if self.source_video is None:
+            return None
+        frames = read_clip(Path(self.source_video), self.num_frames, self.width, self.height, card.fps)
+        if len(frames) < self.num_frames:
+            most = (len(frames) - 1) // card.frames_per_latent * card.frames_per_latent + 1
+            there = f"{Path(self.source_video).name} has {len(frames)} frames at {card.fps:g} a second"
+            raise ValueError(f"{there}, fewer than {self.num_frames}; the nearest number of frames is {most}")
+        return frames
 
     def resolved(self, card: ModelCard) -> Shot:
         """The same shot with every field filled in and checked.
@@ -231,16 +272,36 @@ class Shot:
         size, solvers = card.size_multiple, SOLVERS[card.family]
         if shot.solver not in (None, *solvers):
             raise ValueError(f"the solver must be one of {', '.join(solvers)} for {card.name}, got {shot.solver!r:.40}")
-        return replace(
+        shot = replace(
             shot,
-            solver=shot.solver or solvers[0],
+            solver=shot.solver or card.solver or solvers[0],
             seed=_whole("seed", shot.seed, *SEED_RANGE),
             num_inference_steps=_whole("steps", shot.num_inference_steps, 1, MAX_STEPS),
             guidance_scale=_number("guidance scale", shot.guidance_scale, 0.0, MAX_GUIDANCE),
             num_frames=_whole("frames", shot.num_frames, 1, card.max_frames, card.frames_per_latent, 1),
             width=_whole("width", shot.width, size, 4 * card.width, size),
             height=_whole("height", shot.height, size, 4 * card.height, size),
+            guidance_interval=_interval("guidance interval", shot.guidance_interval),
         )
+        if shot.source_video is not None:
+            shot = shot._with_source(card)
+        return shot
+
+    def _with_source(self, card: ModelCard) -> Shot:
+        if card.source_guidance_scale is None:
+            raise ValueError(
+                f"{card.title} can't be given a video: its weights were not trained to see one view clean; "
+                "the embedded model's were"
+            )
+        if len(self.rig) < 2:
+            raise ValueError("a given video is what camera 1 sees: add a camera to see it from elsewhere")
+        if not isinstance(self.source_video, (str, Path)):
+            raise ValueError(f"the source video must be a file, got {type(self.source_video).__name__}")
+        given = self.source_guidance_scale
+        scale = card.source_guidance_scale if given is None else given
+        shot = replace(self, source_guidance_scale=_number("source guidance scale", scale, 0.0, MAX_GUIDANCE))
+        shot.source_frames(card)
+        return shot
 
 
 _FROM_CARD = ("num_inference_steps", "guidance_scale", "num_frames", "width", "height", "negative_prompt")
@@ -259,6 +320,16 @@ def _number(name: str, value, low: float, high: float) -> float:
     if not low <= value <= high:
         raise ValueError(f"{name} {value:g} is outside {low:g}..{high:g}")
     return float(value)
+
+
+def _interval(name: str, value) -> tuple[float, float]:
+    """Begin and end, as parts of a whole."""
+    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
+        raise ValueError(f"the {name} must be two numbers, such as 0.2 and 0.8, got {value!r:.40}")
+    begin, end = (_number(name, part, 0.0, 1.0) for part in value)
+    if begin >= end:
+        raise ValueError(f"the {name} must begin before it ends, got {begin:g} and {end:g}")
+    return begin, end
 
 
 def _whole(name: str, value, low: int, high: int, multiple: int = 1, offset: int = 0) -> int:

@@ -282,6 +282,7 @@ def save_model(model: TextToViews, config: TrainConfig) -> None:
         trained=TrainedRange(toyworld.DISTANCE_M, toyworld.ELEVATION_DEG, 360.0, 4, moving_cameras=True),
         num_inference_steps=12,
         guidance_scale=1.5,
+        source_guidance_scale=1.0,
         vocabulary=tuple(sorted(word for word in tokenizer.get_vocab() if word not in special)),
         note="A small model trained on a rendered toy world: one coloured subject on a patterned floor.",
     )

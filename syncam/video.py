@@ -29,6 +29,9 @@ from syncam.rig_formats import FRAME_PATH, export_cameras, from_document, strict
 
 RECIPE_FORMAT, RECIPE_VERSION = "syncam-recipe", 1
 MAX_RECIPE_BYTES = 4 << 20
+CONTAINERS = "mov,matroska,webm,avi,gif,flv,mpeg,mpegts,asf"  # ffmpeg's names of those that a given video may have
+MAX_SOURCE_PIXELS = 8192 * 4320  # of a frame of it
+READ_SECONDS = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,6 +241,36 @@ def read_mp4(path: Path) -> np.ndarray:
     finally:
         if reader is not None:
             reader.close()
+
+
+def read_clip(path: Path, num_frames: int, width: int, height: int, fps: float) -> np.ndarray:
+    """The first frames of anybody's video at another rate and size, (t h w 3) uint8; fewer if it ends before.
+
+    Scaled to fill the size and cut at the centre. Only containers of videos are opened: a playlist, which could name
+    other files or machines, is not.
+    Raises: ValueError if the file is not a video; OSError if there is no ffmpeg or it does not finish.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r:.80}")
+    fill = f"scale={width}:{height}:force_original_aspect_ratio=increase,crop={width}:{height}"
+    command = [
+        *(imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-nostdin", "-protocol_whitelist", "file"),
+        *("-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_SOURCE_PIXELS), "-i", f"file:{path.resolve()}"),
+        *("-an", "-sn", "-dn", "-vf", f"fps={fps},{fill}", "-frames:v", str(num_frames)),
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-"),
+    ]
+    try:
+        result = subprocess.run(command, capture_output=True, timeout=READ_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"ffmpeg did not read {path.name} in {READ_SECONDS} s") from None
+    frames = np.frombuffer(result.stdout, np.uint8)
+    frames = frames[: frames.size // (3 * width * height) * 3 * width * height].reshape(-1, height, width, 3).copy()
+    if not len(frames):
+        lines = result.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise ValueError(
+            f"{path.name!r:.80} can't be read as a video: {lines[-1] if lines else 'it has no frames'!s:.200}"
+        )
+    return frames
 
 
 def read_recipe(path: Path | str) -> dict:

@@ -137,7 +137,7 @@ def test_what_does_not_fit_is_refused_with_the_nearest_that_does(pipeline, cheap
     free = int((needed(2) + 1) / 0.9)
     monkeypatch.setattr("syncam.memory.HEADROOM", 0.9)
     monkeypatch.setattr("syncam.memory.free_bytes", lambda device: free)
-    monkeypatch.setattr("syncam.memory.CHUNKS", ((None, None),))
+    monkeypatch.setattr("syncam.memory.WAYS", ((True, (None, None)),))
     heard = []
     with pytest.raises(
         ValueError, match=r"Not enough memory for 4 views of 17 frames at 128x128 \(needs about .* free"
@@ -149,12 +149,20 @@ def test_what_does_not_fit_is_refused_with_the_nearest_that_does(pipeline, cheap
     assert pipeline.plan(shot(num_frames=5)).fits and not pipeline.plan(shot(num_frames=9)).fits
 
 
-def test_chunks_are_used_when_the_whole_does_not_fit(pipeline, cheap_decode, monkeypatch):
-    whole = pipeline.plan(shot()).needed_bytes
+def test_what_does_not_fit_in_one_piece_runs_branch_by_branch_and_then_in_chunks(pipeline, cheap_decode, monkeypatch):
     monkeypatch.setattr("syncam.memory.HEADROOM", 1.0)
-    monkeypatch.setattr("syncam.memory.free_bytes", lambda device: whole - 1)
-    plan = pipeline.plan(shot())
-    assert plan.fits and plan.chunks == (1, 1) and plan.needed_bytes < whole
+    free, plans = GIB, []
+    monkeypatch.setattr("syncam.memory.free_bytes", lambda device: free)
+    for _ in range(3):
+        plans.append(pipeline.plan(shot()))
+        free = plans[-1].needed_bytes - 1
+    assert all(plan.fits for plan in plans)
+    assert [(plan.branches_in_batch, plan.chunks) for plan in plans] == [
+        (True, (None, None)),
+        (False, (None, None)),
+        (False, (1, 1)),
+    ]
+    assert plans[0].flops == pytest.approx(plans[1].flops, rel=0.01)
 
 
 def test_what_would_take_days_is_refused(pipeline, monkeypatch):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from accelerate import init_empty_weights
 from diffusers import DiffusionPipeline, ModelMixin
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from syncam.checkpoints import (
     check_folder,
@@ -46,7 +47,6 @@ class Backbone:
     vae_dtype: torch.dtype | None = None  # None: the same as the rest
     transformer_config: dict[str, Any] = {}  # what the published weights want beside the base model's configuration
     frame_axis: int  # where latents have their frames, in the family's own pipeline
-    guidance_in_batch: bool  # whether that pipeline runs both guidance branches in one forward
 
     def __init__(self, card: ModelCard, pipe: DiffusionPipeline):
         self.card, self.pipe = card, pipe
@@ -55,6 +55,8 @@ class Backbone:
             raise ValueError(f"the tokenizer knows {words} tokens and its text encoder {expected}: it is incomplete")
         pipe.set_progress_bar_config(disable=True)
         names = [f"tile_sample_{kind}_{side}" for kind in ("min", "stride") for side in ("height", "width")]
+        self._solvers = self.solvers()
+        self.use_solver(next(iter(self._solvers)))
         self._tiles = {name: getattr(pipe.vae, name) for name in names if hasattr(pipe.vae, name)}
         self.set_tiles(1)
         self._colours: torch.Tensor | None = None
@@ -162,9 +164,16 @@ class Backbone:
 
     # ---------------------------------------------------------------------------------------------------- generating
 
-    def sampling(self, shot: Shot) -> dict[str, Any]:
-        """What the diffusers pipeline is called with that only this family has; puts the shot's solver in place."""
+    def solvers(self) -> dict[str, SchedulerMixin]:
+        """The family's ways to step from noise to picture, by the names in :data:`syncam.shot.SOLVERS`."""
         raise NotImplementedError
+
+    def sampling(self, shot: Shot) -> dict[str, Any]:
+        """What the diffusers pipeline is called with that only this family has."""
+        return {}
+
+    def use_solver(self, name: str) -> None:
+        self.pipe.scheduler = self._solvers[name]
 
     def text_shape(self) -> tuple[int, int]:
         """What a prompt becomes: (tokens, channels)."""
@@ -178,9 +187,21 @@ class Backbone:
         """How much of the clean latents and of the noise is in the latents before the step (after the last: 1, 0)."""
         raise NotImplementedError
 
+    def clean_estimate(self, noisy: torch.Tensor, prediction: torch.Tensor, step: int) -> torch.Tensor:
+        """The clean latents that a step is heading for, from its latents and the transformer's prediction."""
+        raise NotImplementedError
+
     def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents as the autoencoder wants them, from latents with unit scale."""
         raise NotImplementedError
+
+    def scaled(self, latents: torch.Tensor) -> torch.Tensor:
+        """The inverse of :meth:`unscaled`."""
+        raise NotImplementedError
+
+    def guidance_scale(self, shot: Shot, step: int, timestep: float) -> float:
+        """How much text counts at one step; 1 where there is no guidance."""
+        return shot.guidance_scale if step in shot.guided_steps() else 1.0
 
     def cameras(self, shot: Shot) -> torch.Tensor:
         """What the camera encoders read, (1, v, f, 12), or (1, v, f, s, p) with every token's ray."""
@@ -216,7 +237,7 @@ class Backbone:
         return self.pipe.encode_prompt(
             shot.prompt,
             shot.negative_prompt,
-            do_classifier_free_guidance=shot.guidance_scale > 1,
+            do_classifier_free_guidance=bool(shot.guided_steps()),
             max_sequence_length=self.text_shape()[0],
         )
 
@@ -246,15 +267,16 @@ class Backbone:
         video = vae.decode(latents, return_dict=False)[0][0]
         return ((video.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
 
+    def encode(self, frames: np.ndarray) -> torch.Tensor:
+        """Frames of one view (t, h, w, 3) uint8 -> latents (1, c, f, h, w) with unit scale, float32."""
+        vae = self.pipe.vae
+        video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].to(self.pipe._execution_device, vae.dtype)
+        return self.scaled(_encoded(vae, video / 127.5 - 1).float())
+
     def set_tiles(self, divisor: int) -> None:
         """Decode in tiles of the autoencoder's own size, or of that divided: less memory, more work."""
         if self._tiles:
             self.pipe.vae.enable_tiling(**{name: size // divisor for name, size in self._tiles.items()})
-
-    def clean_estimate(self, before: torch.Tensor, after: torch.Tensor, step: int) -> torch.Tensor:
-        """The clean latents that a step was heading for: both latents are mixtures of those and of one noise."""
-        (signal, noise), (next_signal, next_noise) = self.signal_and_noise(step), self.signal_and_noise(step + 1)
-        return (next_noise * before - noise * after) / (next_noise * signal - noise * next_signal)
 
     def preview(self, clean: torch.Tensor) -> np.ndarray:
         """The middle of the clip, (v, h, w, 3) uint8: decoded if that is cheap, else each latent's colour."""
@@ -276,7 +298,7 @@ class Backbone:
         colours = torch.cartesian_prod(levels, levels, levels)
         pictures = colours[:, :, None, None, None].expand(-1, -1, 1, 64, 64)
         device = self.pipe._execution_device
-        encoded = [vae.encode(p.to(device, vae.dtype)).latent_dist.mode().float().cpu() for p in pictures.split(1)]
+        encoded = [_encoded(vae, picture.to(device, vae.dtype)).float().cpu() for picture in pictures.split(1)]
         latents = torch.cat(encoded)[:, :, 0]
         centre = latents[:, :, latents.shape[2] // 2, latents.shape[3] // 2]
         design = torch.cat([centre, torch.ones_like(centre[:, :1])], -1)
@@ -287,6 +309,11 @@ class Backbone:
 
     def _decoder_is_small(self) -> bool:
         return sum(parameter.numel() for parameter in self.pipe.vae.parameters()) <= SMALL_DECODER_PARAMETERS
+
+
+def _encoded(vae: torch.nn.Module, video: torch.Tensor) -> torch.Tensor:
+    encoded = vae.encode(video)
+    return encoded.latents if "latents" in encoded else encoded.latent_dist.mode()
 
 
 def latent_times(num_frames: int, frames_per_latent: int) -> np.ndarray:

@@ -7,14 +7,17 @@ no rotary embedding, and one pose per view. Weights for it were never published.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import torch
-from diffusers import CogVideoXPipeline
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline
 from diffusers.models.attention_processor import Attention, CogVideoXAttnProcessor2_0
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  a saved pipeline is reloaded through this name
 from diffusers.models.normalization import CogVideoXLayerNormZero
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock, CogVideoXTransformer3DModel
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from einops import rearrange, repeat
 from torch import nn
 
@@ -114,7 +117,7 @@ class MultiViewCogVideoXTransformer(MultiViewTransformer, CogVideoXTransformer3D
     """CogVideoX's video transformer for several synchronised views; without cameras it is the stock model.
 
     Cameras come as ``attention_kwargs={"cameras": (b, v, 12)}``, one pose per view, with hidden_states
-    (b v, f, c, h, w). The stock pipeline doubles the batch for guidance: cameras with b = 1 then serve both halves.
+    (b v, f, c, h, w); cameras with b = 1 serve any number of samples.
     """
 
     ADDED = ("cam_encoder", "norm_syncam", "attn_syncam", "projector")
@@ -149,16 +152,39 @@ class MultiViewCogVideoXTransformer(MultiViewTransformer, CogVideoXTransformer3D
     def multi_view_blocks(self) -> nn.ModuleList:
         return self.transformer_blocks
 
-    def forward(self, hidden_states: torch.Tensor, *args, attention_kwargs: dict[str, Any] | None = None, **kwargs):
-        if attention_kwargs and attention_kwargs.get("cameras") is not None:
-            cameras = attention_kwargs["cameras"].to(hidden_states.dtype)
-            halves = len(hidden_states) // (len(cameras) * cameras.shape[1])
-            attention_kwargs = {
-                **attention_kwargs,
-                "cameras": cameras.repeat(halves, 1, 1),
-                "num_frames": hidden_states.shape[1] // (self.config.patch_size_t or 1),
-            }
-        return super().forward(hidden_states, *args, attention_kwargs=attention_kwargs, **kwargs)
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+        return_dict: bool = True,
+    ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
+        kwargs = dict(attention_kwargs or {})
+        guidance = kwargs.pop("guidance", None)
+        stock_forward = super().forward
+
+        def predict(hidden_states, timestep, encoder_hidden_states):
+            if (cameras := kwargs.get("cameras")) is not None:
+                cameras = cameras.to(hidden_states.dtype)
+                kwargs["cameras"] = cameras.expand(len(hidden_states) // cameras.shape[1], -1, -1)
+                kwargs["num_frames"] = hidden_states.shape[1] // (self.config.patch_size_t or 1)
+            return stock_forward(
+                hidden_states,
+                encoder_hidden_states,
+                timestep,
+                image_rotary_emb=image_rotary_emb,
+                attention_kwargs=kwargs,
+                return_dict=False,
+            )[0]
+
+        def predict_in_float32(*inputs):  # as the stock pipeline weighs branches
+            return predict(*inputs).float()
+
+        inputs = hidden_states, timestep, encoder_hidden_states
+        output = guidance(self, predict_in_float32, *inputs) if guidance else predict(*inputs)
+        return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
 
 class CogVideoXBackbone(Backbone):
@@ -168,16 +194,21 @@ class CogVideoXBackbone(Backbone):
     transformer_class = MultiViewCogVideoXTransformer
     stock_class = CogVideoXTransformer3DModel
     frame_axis = 1
-    guidance_in_batch = True
 
-    @classmethod
-    def adjust(cls, pipe: CogVideoXPipeline) -> None:
-        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, timestep_spacing="trailing")
+    def solvers(self) -> dict[str, SchedulerMixin]:
+        config = {**self.pipe.scheduler.config, "timestep_spacing": "trailing"}
+        return {"ddim": CogVideoXDDIMScheduler.from_config(config), "dpm": CogVideoXDPMScheduler.from_config(config)}
 
     def sampling(self, shot: Shot) -> dict[str, Any]:
-        # one generator per view for the samplers that draw noise on the way: adding a camera keeps the others'
-        generators = [torch.Generator().manual_seed(shot.seed + 1 + view) for view in range(len(shot.rig))]
-        return {"use_dynamic_cfg": True, "generator": generators}
+        # one generator per view for the sampler that draws noise on the way: adding a camera keeps the others'
+        return {"generator": [torch.Generator().manual_seed(shot.seed + 1 + view) for view in range(len(shot.rig))]}
+
+    def guidance_scale(self, shot: Shot, step: int, timestep: float) -> float:
+        """As published, dynamic; its formula mixes steps and timesteps, so that it swings rather than grows."""
+        scale, num_steps = super().guidance_scale(shot, step, timestep), shot.num_inference_steps
+        if scale == 1:
+            return 1.0
+        return 1 + scale * (1 - math.cos(math.pi * ((num_steps - timestep) / num_steps) ** 5.0)) / 2
 
     def text_shape(self) -> tuple[int, int]:
         config = self.pipe.transformer.config
@@ -217,5 +248,12 @@ class CogVideoXBackbone(Backbone):
             alpha = float(scheduler.final_alpha_cumprod)
         return alpha**0.5, (1 - alpha) ** 0.5
 
+    def clean_estimate(self, noisy: torch.Tensor, prediction: torch.Tensor, step: int) -> torch.Tensor:
+        signal, noise = self.signal_and_noise(step)
+        return signal * noisy - noise * prediction
+
     def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
         return latents / self.pipe.vae.config.scaling_factor
+
+    def scaled(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents * self.pipe.vae.config.scaling_factor

@@ -7,6 +7,7 @@ embedding with the view's number on the time axis, sees no text, and starts as a
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from diffusers.models.transformers.transformer_wan import (
     WanTransformer3DModel,
     WanTransformerBlock,
 )
-from diffusers.schedulers.scheduling_utils import SchedulerMixin  # noqa: F401  likewise
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from einops import rearrange, repeat
 from torch import nn
 
@@ -38,7 +39,6 @@ from syncam.multiview import (
     views_meet,
     views_part,
 )
-from syncam.shot import ModelCard, Shot
 
 NUM_TRAIN_TIMESTEPS = 1000  # a timestep is the noise level sigma times this
 
@@ -263,14 +263,23 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         return_dict: bool = True,
         attention_kwargs: dict[str, Any] | None = None,
     ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
+        kwargs = dict(attention_kwargs or {})
+        guidance = kwargs.pop("guidance", None)
+        inputs, predict = (hidden_states, timestep, encoder_hidden_states), partial(self._predict, **kwargs)
+        output = guidance(self, predict, *inputs) if guidance else predict(*inputs)
+        return Transformer2DModelOutput(sample=output) if return_dict else (output,)
+
+    def _predict(self, hidden_states, timestep, encoder_hidden_states, cameras=None, view_ids=None) -> torch.Tensor:
         if self.config.float64_timesteps:
             timestep = timestep.to(hidden_states.dtype)
-        with self._cameras(**(attention_kwargs or {})):
+        if cameras is not None:  # those of one sample serve all in the batch
+            cameras = cameras.expand(len(hidden_states) // cameras.shape[1], *cameras.shape[1:])
+        with self._cameras(cameras, view_ids):
             output = super().forward(hidden_states, timestep, encoder_hidden_states, return_dict=False)[0]
         if self.config.prediction_type == "sample":
             sigma = (timestep.float() / NUM_TRAIN_TIMESTEPS).clamp(min=1e-3).view(-1, 1, 1, 1, 1)
             output = ((hidden_states.float() - output.float()) / sigma).type_as(hidden_states)
-        return Transformer2DModelOutput(sample=output) if return_dict else (output,)
+        return output
 
 
 def from_published_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -316,7 +325,6 @@ class WanBackbone(Backbone):
     transformer_config = {"float64_timesteps": True}
     vae_dtype = torch.float32
     frame_axis = 2
-    guidance_in_batch = False
 
     @classmethod
     def renamed(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -326,16 +334,11 @@ class WanBackbone(Backbone):
     def adjust(cls, pipe: WanPipeline) -> None:
         pipe.scheduler = FlowMatchScheduler(shift=5.0)
 
-    def __init__(self, card: ModelCard, pipe: WanPipeline):
-        super().__init__(card, pipe)
+    def solvers(self) -> dict[str, SchedulerMixin]:
         unipc = UniPCMultistepScheduler(
-            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=pipe.scheduler.config.shift
+            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=self.pipe.scheduler.config.shift
         )
-        self._solvers = {"euler": pipe.scheduler, "unipc": unipc}
-
-    def sampling(self, shot: Shot) -> dict[str, Any]:
-        self.pipe.scheduler = self._solvers[shot.solver]
-        return {}
+        return {"euler": self.pipe.scheduler, "unipc": unipc}
 
     def text_shape(self) -> tuple[int, int]:
         return min(512, self.pipe.tokenizer.model_max_length), self.pipe.transformer.config.text_dim
@@ -347,8 +350,14 @@ class WanBackbone(Backbone):
         sigma = float(self.pipe.scheduler.sigmas[step])
         return 1 - sigma, sigma
 
+    def clean_estimate(self, noisy: torch.Tensor, prediction: torch.Tensor, step: int) -> torch.Tensor:
+        return noisy - float(self.pipe.scheduler.sigmas[step]) * prediction
+
     def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
         return latents * self._statistics(latents, "latents_std") + self._statistics(latents, "latents_mean")
+
+    def scaled(self, latents: torch.Tensor) -> torch.Tensor:
+        return (latents - self._statistics(latents, "latents_mean")) / self._statistics(latents, "latents_std")
 
     def _statistics(self, latents: torch.Tensor, name: str) -> torch.Tensor:
         return torch.tensor(self.pipe.vae.config[name]).to(latents).view(1, -1, 1, 1, 1)

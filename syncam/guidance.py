@@ -1,0 +1,67 @@
+"""What one denoising step predicts: one or more branches of the transformer, weighed against each other.
+
+The stock pipelines run as if there were no guidance and hand a :class:`Guidance` to the transformer through
+``attention_kwargs``. So guidance may change from step to step, branches run one after the other or as one batch, and
+view 0 may be a clean video, in both families alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+# (latents (v ...), timesteps (v,), text (v n d)) -> prediction (v ...)
+Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass
+class Guidance:
+    """How the branches of every step of one generation are made and weighed; called once a step.
+
+    Text: ``uncond + scale * (cond - uncond)``. With a given video as view 0, section 3.5 of the paper: what the
+    prediction without text gains from seeing it clean, instead of as noisy as the others, counts ``source_scale``.
+    """
+
+    scale: Callable[[int, float], float]  # of text, from step and timestep; at 1 there is no branch without text
+    negative_embeds: torch.Tensor | None = None  # (v, n, d)
+    source: torch.Tensor | None = None  # clean latents of view 0, (1, ...) in the transformer's order of axes
+    source_scale: float = 1.0
+    in_batch: bool = True
+    step: int = 0
+    prediction: torch.Tensor | None = None  # of the last step, (v, ...)
+
+    def __call__(self, transformer, predict: Predict, latents, timesteps, text) -> torch.Tensor:
+        scale = self.scale(self.step, float(timesteps[0]))
+        seen = self._with_source(latents, timesteps)
+        branches = {"cond": (*seen, text)}
+        if scale != 1:
+            branches["uncond"] = (*seen, self.negative_embeds.to(text))
+        if self.source is not None and self.source_scale != 1:
+            branches["unseen"] = (latents, timesteps, branches["uncond" if scale != 1 else "cond"][2])
+        outputs = dict(zip(branches, self._run(transformer, predict, branches), strict=True))
+        cond = outputs["cond"]
+        textless = outputs.get("uncond", cond)
+        prediction = cond if scale == 1 else textless + scale * (cond - textless)
+        if "unseen" in outputs:
+            prediction = prediction + (self.source_scale - 1) * (textless - outputs["unseen"])
+        self.step, self.prediction = self.step + 1, prediction
+        return prediction
+
+    def _with_source(self, latents: torch.Tensor, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """View 0 clean, at timestep 0."""
+        if self.source is None:
+            return latents, timesteps
+        times = torch.cat([torch.zeros_like(timesteps[:1]), timesteps[1:]])
+        return torch.cat([self.source.to(latents), latents[1:]]), times
+
+    def _run(self, transformer, predict: Predict, branches: dict[str, tuple]) -> list[torch.Tensor]:
+        if self.in_batch:
+            inputs = (torch.cat(parts) for parts in zip(*branches.values(), strict=True))
+            return list(predict(*inputs).chunk(len(branches)))
+        outputs = []
+        for name, inputs in branches.items():
+            with transformer.cache_context(name):
+                outputs.append(predict(*inputs))
+        return outputs
