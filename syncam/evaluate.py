@@ -11,7 +11,9 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
@@ -22,7 +24,7 @@ from syncam.cameras import Rig
 from syncam.measures import measure_scene
 from syncam.pipeline import Pipeline
 from syncam.shot import Shot
-from syncam.video import MultiViewVideo
+from syncam.video import MultiViewVideo, write_mp4
 
 SHEET_FRAMES = (0, 8, 16)
 SHEET_SCENES = 10
@@ -45,6 +47,16 @@ def views_apart(pipeline: Pipeline, shot: Shot) -> MultiViewVideo:
     return replace(views[0], frames=np.concatenate([view.frames for view in views]), rig=shot.rig)
 
 
+def views_of_a_given_video(pipeline: Pipeline, scene: toyworld.Scene, shot: Shot, shown: bool = True) -> MultiViewVideo:
+    """What the renderer shows in camera 1, and views generated beside it; ``shown``: whether they were made from it."""
+    given = toyworld.record(scene, Rig(shot.rig.cameras[:1])).frames
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "given.mp4"
+        write_mp4(path, given[0], toyworld.FPS, {})
+        video = pipeline.generate(replace(shot, source_video=path if shown else None))
+    return replace(video, frames=np.concatenate([given, video.frames[1:]]))
+
+
 def evaluate(model: str, out: Path, num_scenes: int, seed: int, **settings) -> str:
     """Measure a model on held-out prompts, seeds and rigs; write ``table.md``, ``figures.json`` and ``sheet.png``.
 
@@ -64,6 +76,9 @@ def evaluate(model: str, out: Path, num_scenes: int, seed: int, **settings) -> s
         "8 views": (together, {"num_views": 8}),
         "moving cameras": (together, {"moving": 1.0}),
     }
+    if pipeline.card.source_guidance_scale is not None:
+        conditions["a given video, 3 new views"] = partial(views_of_a_given_video, pipeline), {}
+        conditions["the same, not shown it"] = partial(views_of_a_given_video, pipeline, shown=False), {}
     rows: dict[str, list[dict]] = {name: [] for name in conditions}
     sheet = []
     for number in tqdm(range(num_scenes), desc="scenes"):
