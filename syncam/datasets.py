@@ -65,12 +65,12 @@ class SynCamVideo:
     """One split of a dataset's folder. Nothing but names is read until it is asked for.
 
     ``folders``: (name, folder of its clips, camera file) of each scene. ``problems``: path -> what is wrong with it, as
-    far as it was read; each is logged once and not tried again.
+    far as it was read; each is logged once (with ``quiet``: not) and not tried again.
     Raises: ValueError if this is no such folder.
     """
 
-    def __init__(self, root: Path | str, split: str = "train"):
-        self.root, self.split = Path(root), split
+    def __init__(self, root: Path | str, split: str = "train", quiet: bool = False):
+        self.root, self.split, self.quiet = Path(root), split, quiet
         if split not in SPLITS:
             raise ValueError(f"a dataset has the splits {' and '.join(SPLITS)}, not {split!r:.40}")
         if not any((self.root / name).is_dir() for name in SPLITS):
@@ -108,7 +108,7 @@ class SynCamVideo:
         name = path.relative_to(self.root).as_posix()
         if name not in self.problems:
             self.problems[name] = str(what)
-            _log.warning("%s skipped: %s", name, what)
+            _log.log(logging.DEBUG if self.quiet else logging.WARNING, "%s skipped: %s", name, what)
 
     @property
     def captions(self) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Trains the embedded model: autoencoder, data, base text-to-video, multi-view; one command, resumable.
 
 Stages, each skipped if its result is there: ``codec`` fits the autoencoder in closed form; ``data`` renders scenes of
-the toy world and keeps their latents (in the background, while training already reads what there is); ``base`` trains
+the toy world, or reads those of a dataset (``data=FOLDER``, see :mod:`syncam.datasets`), and keeps their latents (in
+the background, while training already reads what there is); ``base`` trains
 text encoder and transformer on single views without cameras; ``multiview`` lets several views meet.
 
 Everything a stage draws at random follows from the seed and the step, so a killed run continues as if nothing had been.
@@ -16,10 +17,11 @@ import multiprocessing
 import os
 import random
 import shutil
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from itertools import compress
+from itertools import compress, islice
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,7 @@ from syncam.backbones import embedded
 from syncam.backbones.base import latent_times
 from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer
 from syncam.cameras import Intrinsics
+from syncam.datasets import Fit, SynCamVideo
 from syncam.multiview import camera_features
 from syncam.pipeline import write_manifest
 from syncam.shot import ModelCard, TrainedRange
@@ -50,6 +53,10 @@ POSE_UNIT_M = 5.0
 NOISE_SHIFT = 6.0
 VIEW_IDS = 8  # views are numbered at random among these while training, so that eight views find no unknown number
 STAGES = ("base", "multiview")
+TOY_RANGE = TrainedRange(toyworld.DISTANCE_M, toyworld.ELEVATION_DEG, 360.0, 4, moving_cameras=True)
+TOY_NOTE = "A small model trained on a rendered toy world: one coloured subject on a patterned floor."
+COMPLETE = "complete"  # a file beside the shards: no more will come
+FIT = Fit(toyworld.NUM_FRAMES, toyworld.FPS, toyworld.SIZE, toyworld.HFOV_DEG)
 TOKENS = toyworld.SIZE // (2 * embedded.PATCH)  # of a latent frame, along each side
 SUBJECT_WEIGHT = 6.0  # what an error on the subject counts, compared with one elsewhere
 
@@ -78,6 +85,7 @@ class TrainConfig:
     save_minutes: float = 4.0
     compile: bool = False
     init: Path | None = None  # a model folder to start from, instead of random weights
+    data: Path | None = None  # a folder of SynCamVideo v1 or v2 to train on, instead of the toy world
 
     @classmethod
     def from_words(cls, words: Iterable[str], **known) -> TrainConfig:
@@ -87,7 +95,7 @@ class TrainConfig:
             name, _, value = word.partition("=")
             if name not in defaults:
                 raise ValueError(f"unknown option {name!r:.40}; there are: {', '.join(defaults)}")
-            kind = Path if name == "init" else type(defaults[name])
+            kind = Path if name in ("init", "data") else type(defaults[name])
             if kind is bool and value not in ("true", "false"):
                 raise ValueError(f"{name} must be true or false, got {value!r:.40}")
             try:
@@ -132,11 +140,15 @@ def train(config: TrainConfig) -> Path:
     set_seed(config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
+        if config.data:
+            SynCamVideo(config.data)  # a wrong folder is said here, not in the background
         fit_codec(config)
         worker = multiprocessing.get_context("spawn").Process(target=render_shards, args=(config,), daemon=True)
         worker.start()
     accelerator.wait_for_everyone()
-    dataset = LatentScenes(config.out / "data")
+    dataset = LatentScenes(config)
+    if accelerator.is_main_process:
+        dataset.worker = worker
     model = build_model(config)
     for stage in STAGES:
         fit(stage, model, dataset, config, accelerator)
@@ -147,61 +159,133 @@ def fit_codec(config: TrainConfig) -> None:
     """Fit the autoencoder on freshly rendered clips and save it, with the tokenizer, in the model folder."""
     if (config.out / "model" / "vae").exists():
         return
-    clips = []
-    for number in tqdm(range(config.codec_clips), desc="codec"):
+    if config.init:  # its weights know these latents and these words
+        for name in ("tokenizer", "vae"):
+            shutil.copytree(config.init / name, config.out / "model" / name)
+        return
+    clips, captions = [], toyworld.all_captions()
+    if config.data:
+        dataset = SynCamVideo(config.data, quiet=True)  # what is broken is named when its scene is encoded
+        captions = dataset.captions.values()
+        videos = dataset.videos(1, random.Random(config.seed), FIT)
+        for video in tqdm(islice(videos, config.codec_clips), desc="codec"):
+            clips.append(embedded.clip_to_float(video.frames))
+        if not clips:
+            raise ValueError(f"nothing in {config.data.name!r:.80} can be trained on: see dataset check")
+    for number in tqdm(range(0 if config.data else config.codec_clips), desc="codec"):
         rng = random.Random(f"codec {config.seed} {number}")
         rig = toyworld.sample_rig(rng, 1, MOVING_CAMERAS)
         frames = toyworld.render(toyworld.Scene.sample(rng), rig.c2w(np.linspace(0, 1, toyworld.NUM_FRAMES)))
         clips.append(embedded.clip_to_float(frames))
     embedded.PatchCodec.fit(clips).save_pretrained(config.out / "model" / "vae")
-    embedded.build_tokenizer(toyworld.all_captions()).save_pretrained(config.out / "model" / "tokenizer")
+    embedded.build_tokenizer(captions).save_pretrained(config.out / "model" / "tokenizer")
 
 
 @torch.no_grad()
 def render_shards(config: TrainConfig) -> None:
-    """Render scenes, encode them, write shards of latents; what exists is kept."""
+    """Render or read scenes, encode them, write shards of latents; what exists is kept."""
     torch.set_num_threads(1)
     os.nice(5)
     codec = embedded.PatchCodec.from_pretrained(config.out / "model" / "vae")
     folder = config.out / "data"
     folder.mkdir(exist_ok=True)
+    (folder / COMPLETE).unlink(missing_ok=True)
     times = latent_times(toyworld.NUM_FRAMES, embedded.FRAMES_PER_LATENT)
-    for shard in range(math.ceil(config.num_scenes / SHARD_SCENES)):
+    dataset = SynCamVideo(config.data) if config.data else None
+    num_scenes = min(config.num_scenes, len(dataset)) if dataset else config.num_scenes
+    for shard in range(math.ceil(num_scenes / SHARD_SCENES)):
         path = folder / f"scenes_{shard:04d}.safetensors"
         if path.exists():
             continue
         latents, poses, scenes = [], [], []
-        for number in range(min(SHARD_SCENES, config.num_scenes - shard * SHARD_SCENES)):
-            rng = random.Random(f"scene {config.seed} {shard} {number}")
-            scene = toyworld.Scene.sample(rng)
-            rig = toyworld.sample_rig(rng, VIEWS_PER_SCENE, MOVING_CAMERAS)
-            frames = toyworld.render(scene, rig.c2w(np.linspace(0, 1, toyworld.NUM_FRAMES)))
+        first, end = shard * SHARD_SCENES, min(num_scenes, (shard + 1) * SHARD_SCENES)
+        for frames, rig, scene in (
+            read_scenes(dataset, first, end, config) if dataset else draw_scenes(shard, end - first, config)
+        ):
             encoded = codec.encode(embedded.clip_to_float(frames)).latents / codec.config.latents_std[0]
             latents.append(encoded.bfloat16())
             poses.append(torch.from_numpy(rig.c2w(times)).float())
-            scenes.append(asdict(scene))
-        tensors = {"latents": torch.stack(latents), "c2w": torch.stack(poses)}
-        save_file(tensors, path.with_suffix(".tmp"), metadata={"scenes": json.dumps(scenes)})
-        path.with_suffix(".tmp").replace(path)
+            scenes.append(scene)
+        if latents:
+            tensors = {"latents": torch.stack(latents), "c2w": torch.stack(poses)}
+            metadata = {"scenes": json.dumps(scenes), "data": str(config.data or "")}
+            save_file(tensors, path.with_suffix(".tmp"), metadata=metadata)
+            path.with_suffix(".tmp").replace(path)
+    (folder / COMPLETE).touch()
+    if dataset and dataset.problems:
+        print(f"{len(dataset.problems)} problems in {config.data}: skipped", file=sys.stderr)
+
+
+def draw_scenes(shard: int, number: int, config: TrainConfig):
+    """Scenes of the toy world: frames (v, t, h, w, 3) uint8, their rig, and what tells the scene."""
+    for index in range(number):
+        rng = random.Random(f"scene {config.seed} {shard} {index}")
+        scene = toyworld.Scene.sample(rng)
+        rig = toyworld.sample_rig(rng, VIEWS_PER_SCENE, MOVING_CAMERAS)
+        yield toyworld.render(scene, rig.c2w(np.linspace(0, 1, toyworld.NUM_FRAMES))), rig, asdict(scene)
+
+
+def read_scenes(dataset: SynCamVideo, first: int, end: int, config: TrainConfig):
+    """The same of a dataset; what is broken is skipped, and said once."""
+    rng = random.Random(f"data {config.seed} {first}")
+    for video in dataset.videos(min(VIEWS_PER_SCENE, dataset.usual_views()), rng, FIT, slice(first, end)):
+        yield video.frames, video.rig, {"text": video.recipe["prompt"]}
+
+
+@dataclass(frozen=True)
+class ToldScene:
+    """A scene of which only a description is known."""
+
+    text: str
+
+    def caption(self, rng: random.Random) -> str:
+        return self.text
 
 
 class LatentScenes:
-    """The rendered scenes on disk, as latents; grows while the renderer is still at work."""
+    """The scenes on disk, as latents; grows while ``worker``, where that is known, is still at work."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.shards, self.names = folder, [], set()
+    def __init__(self, config: TrainConfig):
+        self.folder, self.data, self.shards, self.names = config.out / "data", str(config.data or ""), [], set()
+        self.worker: multiprocessing.Process | None = None
+        self.num_views = VIEWS_PER_SCENE
+
+    def wait_for(self, num_scenes: int) -> None:
+        """Until there are so many, or no more will come.  Raises: ValueError if there is none at all."""
+        growing = True
+        while self.refresh() < num_scenes and growing:
+            time.sleep(2)
+            dead = self.worker is not None and not self.worker.is_alive()
+            growing = not dead and not (self.folder / COMPLETE).exists()
+        if not self.refresh():
+            raise ValueError(f"there is nothing to train on in {self.data or self.folder}")
 
     def refresh(self) -> int:
         """Read shards that are new. Returns the number of scenes."""
         for path in sorted(self.folder.glob("scenes_*.safetensors")):
             if path.name not in self.names:
                 with safe_open(path, "pt") as file:
-                    scenes = [toyworld.Scene(**scene) for scene in json.loads(file.metadata()["scenes"])]
+                    metadata = file.metadata()
+                    if metadata.get("data", "") != self.data:
+                        raise ValueError(f"this run was begun on {metadata.get('data') or 'the toy world'}")
+                    kind = ToldScene if self.data else toyworld.Scene
+                    scenes = [kind(**scene) for scene in json.loads(metadata["scenes"])]
                     latents, c2w = file.get_tensor("latents"), file.get_tensor("c2w")
                 weight = torch.stack([subject_weight(*one, latents.shape[-1]) for one in zip(scenes, c2w, strict=True)])
                 self.shards.append((latents, c2w, weight, scenes))
                 self.names.add(path.name)
+                self.num_views = min(self.num_views, latents.shape[1])
         return sum(len(scenes) for *_, scenes in self.shards)
+
+    def trained_range(self) -> TrainedRange:
+        """Where the cameras of these scenes stand."""
+        poses = [c2w.double() for _, c2w, *_ in self.shards]
+        places = torch.cat([c2w[..., :3, 3].flatten(0, -2) for c2w in poses])
+        distance = places.norm(dim=-1)
+        elevation = torch.rad2deg(torch.asin((places[:, 2] / distance).clamp(-1, 1)))
+        ranges = (tuple(torch.aminmax(values)[i].item() for i in (0, 1)) for values in (distance, elevation))
+        moving = any(bool((c2w != c2w[:, :, :1]).any()) for c2w in poses)
+        return TrainedRange(*ranges, 360.0, min(4, self.num_views), moving)
 
     def batch(self, rng: random.Random, num_scenes: int, num_views: int):
         """Random scenes, random views of each: latents (b v, c, f, h, w), c2w (b, v, f, 4, 4), captions,
@@ -218,12 +302,15 @@ class LatentScenes:
         return torch.cat(latents).float(), torch.stack(poses), captions, torch.cat(weights)
 
 
-def subject_weight(scene: toyworld.Scene, c2w: torch.Tensor, size: int) -> torch.Tensor:
+def subject_weight(scene: toyworld.Scene | ToldScene, c2w: torch.Tensor, size: int) -> torch.Tensor:
     """How much more the subject counts than the rest: it is small, and where it stands is what views must agree on.
 
+    Where that isn't known, everything counts the same.
     Args: c2w (v, f, 4, 4), a pose for each latent frame; size, of the latents.
     Returns: (v, f, size, size) with mean 1 in each frame.
     """
+    if isinstance(scene, ToldScene):
+        return torch.ones(*c2w.shape[:2], size, size)
     times = latent_times(toyworld.NUM_FRAMES, embedded.FRAMES_PER_LATENT)
     centre = scene.trajectory(times)[0]
     lens = Intrinsics.from_hfov(toyworld.HFOV_DEG, size, size)
@@ -250,7 +337,7 @@ def build_model(config: TrainConfig) -> TextToViews:
     return TextToViews(text_encoder, transformer).bfloat16().train()
 
 
-def save_model(model: TextToViews, config: TrainConfig) -> None:
+def save_model(model: TextToViews, config: TrainConfig, trained: TrainedRange) -> None:
     """Write the whole model as a diffusers pipeline folder with its card and manifest; no file above 9 MB."""
     folder = config.out / "model"
     tokenizer = load_tokenizer(config)
@@ -279,12 +366,12 @@ def save_model(model: TextToViews, config: TrainConfig) -> None:
         hfov_deg=toyworld.HFOV_DEG,
         relative_poses=False,
         pose_unit_m=POSE_UNIT_M,
-        trained=TrainedRange(toyworld.DISTANCE_M, toyworld.ELEVATION_DEG, 360.0, 4, moving_cameras=True),
+        trained=trained,
         num_inference_steps=12,
         guidance_scale=1.5,
         source_guidance_scale=1.0,
         vocabulary=tuple(sorted(word for word in tokenizer.get_vocab() if word not in special)),
-        note="A small model trained on a rendered toy world: one coloured subject on a patterned floor.",
+        note=f"A small model trained on {config.data.name}." if config.data else TOY_NOTE,
     )
     (folder / "syncam.json").write_text(card.to_json(), encoding="utf-8")
     write_manifest(folder)
@@ -353,6 +440,7 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
     rng = random.Random(f"{stage} {config.seed} {step} {rank}")
     generator = torch.Generator().manual_seed(rng.getrandbits(48))
     num_views = 1 if stage == "base" else rng.choices((4, 2, 1), (70, 15, 15))[0]
+    num_views = min(num_views, dataset.num_views)
     latents, c2w, captions, weight = dataset.batch(rng, max(1, config.views_per_step // num_views), num_views)
     captions = ["" if rng.random() < config.text_dropout else caption for caption in captions]
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -396,12 +484,11 @@ def fit(stage: str, model: TextToViews, dataset: LatentScenes, config: TrainConf
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
             weights.publish(weights.ema.shadow_params)
-            save_model(model, config)
+            save_model(model, config, dataset.trained_range() if config.data else TOY_RANGE)
             weights.publish(weights.masters)
 
     if start < num_steps:
-        while dataset.refresh() < min(config.num_scenes, 4 * SHARD_SCENES):
-            time.sleep(2)
+        dataset.wait_for(min(config.num_scenes, 4 * SHARD_SCENES))
         tokenizer = load_tokenizer(config)
         forward = accelerator.prepare(model)
         began = saved = time.time()
