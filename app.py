@@ -5,20 +5,33 @@ import os
 import signal
 import sys
 
-from syncam.studio.jobs import Engine
+from syncam.shot import KNOWN_MODELS
+from syncam.studio.jobs import ZERO_GPU, Engine
 from syncam.studio.layout import build_studio, launch_options
+
+THIS_MACHINE = "127.0.0.1"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="SynCam Studio: one prompt, several cameras, one moment in time.")
     # A Space is reached from outside its container; anywhere else only this machine may ask.
-    parser.add_argument("--host", default="0.0.0.0" if "SPACE_ID" in os.environ else "127.0.0.1")
+    parser.add_argument("--host", default="0.0.0.0" if "SPACE_ID" in os.environ else THIS_MACHINE)
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
-    parser.add_argument("--model", default="embedded", help="embedded, or a folder of weights with a syncam.json")
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        metavar="MODEL",
+        help=f"models to choose from, the first loaded at once: embedded, {', '.join(KNOWN_MODELS)}, or folders with "
+        "a syncam.json (default: all known ones; embedded alone if others can reach the page)",
+    )
     arguments = parser.parse_args()
+    own = arguments.host == THIS_MACHINE  # strangers must not make a server download gigabytes
     try:
-        engine = Engine(arguments.model)
-    except ValueError as error:
+        engine = Engine(arguments.model or (["embedded", *KNOWN_MODELS] if own else ["embedded"]))
+        engine.require_outputs()
+        if ZERO_GPU:  # what is to run on a lent GPU must be there before the page is
+            engine.load(engine.default)
+    except (ValueError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # an orderly end: half-written results are removed

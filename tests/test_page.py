@@ -134,7 +134,7 @@ def test_the_page_opens_with_an_example_that_plays_in_step(visit):
     tiles = me.page.evaluate("""() => [...document.querySelectorAll('.syn-grid canvas')].map(canvas =>
         canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.reduce((sum, v) => sum + v, 0))""")
     assert len(set(tiles)) == 4  # four different pictures
-    expect(me.find("#syn-badge")).to_contain_text("ready", timeout=60_000)
+    expect(me.find("#syn-status")).to_have_text("embedded ready · CPU", timeout=60_000)
     expect(me.find("#syn-estimate")).to_contain_text(re.compile(r"about \d+ s"))
 
 
@@ -207,9 +207,10 @@ def test_cameras_are_added_duplicated_mirrored_removed_and_brought_back(visit):
     me = visit()
     me.button("add a camera").click()
     me.wait_drawn(5, "azimuth_deg", 50)
-    me.button("duplicate camera 1").click()
+    me.button("select camera 1").click()
+    me.button("duplicate the selected camera").click()
     me.wait_drawn(2, "azimuth_deg", -30)
-    me.button("mirror camera 2 to the other side").click()
+    me.button("mirror the selected camera to the other side").click()
     me.wait_drawn(2, "azimuth_deg", 30)
     me.button("remove camera 1").click()
     me.wait_drawn(1, "azimuth_deg", 30)
@@ -274,7 +275,7 @@ def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_r
     me.page.wait_for_selector(".syn-coarse img", timeout=60_000)
     assert me.find(".syn-coarse img").count() == 4
     assert me.result() == "example"  # the old result stays until the new one is there
-    expect(me.find(".syn-progress")).to_contain_text(re.compile(r"denoising 4 views, step \d+/\d+"))
+    expect(me.find(".syn-running")).to_contain_text(re.compile(r"denoising 4 views, step \d+/\d+"))
     expect(me.find("#syn-stop")).to_be_visible()
     me.slider(1, "azimuth").fill("-90")  # editing goes on; the run keeps what it was given
     me.wait_result("example")
@@ -283,7 +284,7 @@ def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_r
     recipe = read_recipe(studio.engine.outputs / made / "recipe.json")
     assert recipe["prompt"] == "a blue cube spinning" and recipe["seed"] == 42
     assert recipe["rig"]["cameras"][0]["azimuth_deg"] == -30
-    expect(me.find(".syn-facts").first).to_contain_text("seed 42")
+    expect(me.find(".syn-player")).to_contain_text("seed 42")
     expect(me.find("#syn-history .syn-card")).to_have_count(1)
 
     me.open(studio.url)
@@ -313,7 +314,7 @@ def test_stop_ends_the_run_and_keeps_the_old_result(visit):
     me.find("#syn-generate").click()
     me.page.wait_for_selector(".syn-coarse img", timeout=60_000)
     me.find("#syn-stop").click()
-    expect(me.find("#syn-progress")).to_contain_text(re.compile(r"Stopped at step \d+\. Your previous result is still"))
+    expect(me.find("#syn-running")).to_contain_text(re.compile(r"Stopped at step \d+\. Your previous result is still"))
     expect(me.find("#syn-generate")).to_be_visible()
     assert me.result() == "example"
 
@@ -389,7 +390,7 @@ def test_scrubbing_and_stepping_show_the_same_frame_in_every_view(visit):
     me.wait(shown, 6)
     me.button("one frame on (right arrow)").click()
     me.wait(shown, 7)
-    me.find(".syn-facts").first.click()
+    me.page.get_by_label("time, frame").blur()
     me.page.keyboard.press("ArrowLeft")
     me.wait(shown, 6)
     expect(me.find(".syn-counter")).to_have_text("frame 7/9")

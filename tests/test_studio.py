@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import random
 import signal
 import socket
@@ -22,7 +23,7 @@ from gradio_client.exceptions import AppError  # noqa: E402
 
 from syncam.preview import rig_figure  # noqa: E402
 from syncam.rig_formats import FILE_NAMES, read_cameras, read_rig, to_document  # noqa: E402
-from syncam.shot import Shot  # noqa: E402
+from syncam.shot import ASSETS_FOLDER, Shot  # noqa: E402
 from syncam.studio import jobs  # noqa: E402
 from syncam.studio.jobs import Engine  # noqa: E402
 from syncam.video import mosaic_grid, read_mp4, read_recipe  # noqa: E402
@@ -92,14 +93,14 @@ def test_the_app_answers_and_ends_in_order_in_the_middle_of_a_run(tmp_path):
 
 
 def test_weights_that_do_not_load_are_said_to_whoever_asks(tmp_path):
-    engine = Engine(outputs=tmp_path)
-    engine.model = str(tmp_path)  # no weights there
+    card = json.loads((ASSETS_FOLDER / "embedded" / "syncam.json").read_text("utf-8"))
+    (tmp_path / "syncam.json").write_text(json.dumps({**card, "title": "Nothing"}))  # a card, and no weights
+    engine = Engine([str(tmp_path)], outputs=tmp_path)
     waiting = engine.submit(quick_shot())  # taken while it is still loading
     engine.start()
-    job = watched(waiting)
-    assert job.state == "failed" and job.message.startswith("The model could not be loaded")
-    with pytest.raises(ValueError, match="could not be loaded"):
-        engine.submit(quick_shot())
+    for job in (watched(waiting), watched(engine.submit(quick_shot()))):
+        assert job.state == "failed" and job.message.startswith("Nothing could not be loaded")
+    assert engine.status(card["name"]).startswith("could not be loaded")
 
 
 # ------------------------------------------------------------------------------------------------------ the endpoints
@@ -109,7 +110,7 @@ def test_only_the_three_endpoints_are_public(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert set(endpoints) == {"/generate", "/preview_rig", "/export_rig"}
     names = [parameter["parameter_name"] for parameter in endpoints["/generate"]["parameters"]]
-    assert names == ["prompt", "rig", "seed", "steps", "guidance", "frames"]
+    assert names == ["prompt", "rig", "seed", "steps", "guidance", "frames", "model"]
 
 
 def test_generate_gives_mosaic_views_and_the_recipe_that_was_asked_for(client):
@@ -168,6 +169,7 @@ def test_an_exported_rig_is_the_rig_that_was_given(client, to, tmp_path):
         ({"guidance": "1"}, "guidance scale must be a finite number"),
         ({"frames": 6}, "the nearest are 5 and 9"),
         ({"frames": True}, "frames must be a whole number"),
+        ({"model": "gpt"}, "model must be one of embedded, got 'gpt'"),
         ({"rig": "<img src=x onerror=alert(1)>"}, "&lt;img src=x onerror=alert(1)&gt;"),
     ],
 )
@@ -267,7 +269,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_waits(studio, monkey
 
 
 def test_a_failing_run_is_told_and_the_next_one_works(studio, monkeypatch):
-    pipeline = studio.engine._pipeline
+    pipeline = studio.engine._pipelines["embedded"]
     monkeypatch.setattr(pipeline, "generate", lambda *_, **__: 1 / 0)
     job = watched(studio.engine.submit(quick_shot()))
     assert job.state == "failed" and "division by zero" in job.message

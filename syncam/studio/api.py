@@ -14,7 +14,8 @@ from syncam.shot import Shot
 from syncam.studio.doors import said
 from syncam.studio.jobs import Engine
 from syncam.studio.player import file_data
-from syncam.studio.rig_view import camera_file, rig_from
+from syncam.studio.rig_view import camera_file
+from syncam.studio.settings import rig_from
 from syncam.video import read_recipe
 
 
@@ -29,14 +30,15 @@ def add_endpoints(engine: Engine) -> None:
         steps: int | None = None,
         guidance: float | None = None,
         frames: int | None = None,
+        model: str | None = None,
     ) -> tuple[dict, list[dict], dict]:  # what a client gets in the end
         """One synchronised video per camera.
 
         rig: a preset's name, "distance,elevation,azimuth; ..." in metres and degrees, or a rig as JSON.
-        What is left out, the model decides; the seed, chance.
+        What is left out, the model decides; the seed, chance; the model, who started the page.
         Returns: the mosaic of all views (mp4), one mp4 per view, and the recipe.
         """
-        job = engine.submit(Shot(prompt, rig_from(rig), seed, steps, guidance, frames))
+        job = engine.submit(Shot(prompt, rig_from(rig), seed, steps, guidance, frames), model)
         async for _ in job.watch():
             if not job.finished:
                 yield None, [], {}  # a client that has gone is noticed here
@@ -49,7 +51,7 @@ def add_endpoints(engine: Engine) -> None:
     @said
     def preview_rig(rig: Any) -> dict:
         """The cameras of a rig as a Plotly figure (JSON)."""
-        card = engine.card
+        card = engine.cards[engine.default]
         return json.loads(rig_figure(rig_from(rig), card.hfov_deg, (card.width, card.height)).to_json())
 
     @said

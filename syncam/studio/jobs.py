@@ -7,16 +7,23 @@ broken connection costs nothing: whoever knows the job's id can watch again, or 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib
 import logging
+import os
+import queue
 import re
 import secrets
+import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+
+import numpy as np
 
 from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot, Stopped, split_words
 from syncam.video import MultiViewVideo
@@ -27,16 +34,19 @@ MAX_WAITING = 32
 REMEMBERED = 100  # finished jobs
 UNWATCHED_SECONDS = 20.0  # how long a run outlives its page: enough for a reload, not for an abandoned tab
 HEARTBEAT_SECONDS, POLL_SECONDS = 0.5, 0.05
+ZERO_GPU = "SPACES_ZERO_GPU" in os.environ  # a Space on which a GPU is lent for the time of a call
+LENT_SECONDS = 120  # for which a visitor's quota is asked: what a day without an account allows
 
 _log = logging.getLogger(__name__)
 
 
 class Job:
-    """One run of one shot. ``state``: waiting, running, then one of done, stopped, failed."""
+    """One run of one shot with one model. ``state``: waiting, loading, running, then one of done, stopped, failed."""
 
-    def __init__(self, shot: Shot, folder: Path):
-        self.shot, self.folder = shot, folder
+    def __init__(self, shot: Shot, model: str, folder: Path):
+        self.shot, self.model, self.folder = shot, model, folder
         self.state, self.progress, self.message = "waiting", None, ""
+        self.context = contextvars.copy_context()  # knows the request: whose quota a lent GPU is taken from
         self._stop = threading.Event()
         self._version = 0
         self._watched = time.monotonic()
@@ -78,41 +88,100 @@ class Job:
 
 
 class Engine:
-    """Hands out the model when it is ready, and runs jobs with it, one after the other.
+    """Runs jobs, one after the other, each with the model that it asks for.
 
-    ``card`` is there at once. :meth:`start` loads the weights in the background: torch is first imported there, so that
-    the page does not wait for it. ``status``: "loading", "ready", or what went wrong.
+    ``cards`` of all models to choose from are there at once, the first is loaded by :meth:`start`. Everything is loaded
+    in the background: torch is first imported there, so that the page does not wait for it.
+
+    Args: ``models``: names or folders, as for ``Pipeline.load``. With one that comes from the hub, which may be out of
+        reach, the embedded one is always among them.
     Raises: ValueError if there is no such model.
     """
 
-    def __init__(self, model: str = "embedded", outputs: Path = OUTPUTS_FOLDER, examples: Path = EXAMPLES_FOLDER):
-        self.model, self.outputs, self._examples = model, Path(outputs), Path(examples)
-        self.card = ModelCard.load(model)
-        self.status = "loading"
-        self._pipeline = None
+    def __init__(
+        self,
+        models: Sequence[str] = ("embedded",),
+        outputs: Path = OUTPUTS_FOLDER,
+        examples: Path = EXAMPLES_FOLDER,
+    ):
+        self.outputs, self._examples = Path(outputs), Path(examples)
+        loaded = {model: ModelCard.load(model) for model in models}
+        if any(card.base for card in loaded.values()):
+            loaded.setdefault("embedded", ModelCard.load("embedded"))
+        self.cards = {card.name: card for card in loaded.values()}
+        self._sources = {card.name: model for model, card in loaded.items()}
+        self.default = next(iter(self.cards))
+        self._failures: dict[str, Exception] = {}
+        self._pipelines, self._loading = {}, self.default
         self._planning = threading.Lock()
-        self._loaded = threading.Event()
+        self._generate = _lent(self._reports)
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._wake = threading.Condition()
 
+    def require_outputs(self) -> None:
+        """Raises: OSError if results can't be written: said at the start, not after a long run."""
+        self.outputs.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=self.outputs).close()
+
     def start(self) -> None:
-        """Begins to load the model and to run jobs, in the background."""
-        self.outputs.mkdir(parents=True, exist_ok=True)  # says at start, not after a long run, that it can't write
+        """Begins to load the first model and to run jobs, in the background."""
+        self.require_outputs()
         threading.Thread(target=self._work, name="syncam-engine", daemon=True).start()
 
-    def submit(self, shot: Shot) -> Job:
+    def load(self, model: str) -> None:
+        """Have this model in memory, and beside it none but the embedded one: two large ones may not fit.
+
+        Raises: ValueError with the reason if it can't be loaded.
+        """
+        if model in self._pipelines:
+            return
+        with self._planning:
+            self._pipelines = {name: held for name, held in self._pipelines.items() if name == "embedded"}
+        self._loading = model
+        self._failures.pop(model, None)
+        try:
+            if ZERO_GPU:
+                importlib.import_module("spaces")  # it must come before torch
+            # By name, so that importing the page does not import torch.
+            pipeline = importlib.import_module("syncam.pipeline").Pipeline.load(self._sources[model])
+            self._pipelines = {**self._pipelines, model: pipeline}
+        except (ValueError, OSError, RuntimeError, ImportError) as error:
+            _log.warning("%s could not be loaded", model, exc_info=not isinstance(error, (ValueError, ConnectionError)))
+            self._failures[model] = error
+            raise ValueError(f"{self.cards[model].title} could not be loaded: {error}") from error
+        finally:
+            self._loading = ""
+
+    def status(self, model: str) -> str:
+        """``ready``, ``loading``, what went wrong, or nothing for a model that is loaded when a job needs it."""
+        if model in self._pipelines:
+            return "ready"
+        if model == self._loading:
+            return "loading"
+        return f"could not be loaded: {self._failures[model]}" if model in self._failures else ""
+
+    def device(self, model: str) -> str:
+        """What a model in memory runs on ("CPU", "CUDA"); empty if it is not there."""
+        return self._pipelines[model].device.type.upper() if model in self._pipelines else ""
+
+    def stand_in(self, model: str) -> str | None:
+        """The model to go on with if the hub does not give this one."""
+        return "embedded" if isinstance(self._failures.get(model), ConnectionError) else None
+
+    def submit(self, shot: Shot, model: str | None = None) -> Job:
         """A job for the shot as it is now, checked.
 
         Raises: ValueError if it is not possible, does not fit into memory, or too many wait.
         """
-        shot = shot.resolved(self.card)
-        if self.status not in ("loading", "ready"):
-            raise ValueError(self.status)
-        if plan := self.plan(shot):
+        model = model or self.default
+        if model not in self.cards:
+            raise ValueError(f"model must be one of {', '.join(self.cards)}, got {model!r:.80}")
+        shot = shot.resolved(self.cards[model])
+        if plan := self.plan(shot, model):
             plan.require()
         name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(6)}"  # not to be guessed by another visitor
-        job = Job(shot, self.outputs / name)
+        job = Job(shot, model, self.outputs / name)
         with self._wake:
             if len(self._waiting) >= MAX_WAITING:
                 raise ValueError(f"The queue is full: {MAX_WAITING} runs are waiting already. Try again in a minute.")
@@ -133,13 +202,13 @@ class Engine:
         with self._wake:
             return self._waiting.index(job) + 1 if job in self._waiting else 0
 
-    def plan(self, shot: Shot):
+    def plan(self, shot: Shot, model: str):
         """What the shot needs here, a ``syncam.memory.MemoryPlan``; None while the model is not there to be asked.
 
         Raises: ValueError if the shot is not possible.
         """
         with self._planning:
-            return self._pipeline.plan(shot) if self._pipeline else None
+            return self._pipelines[model].plan(shot) if model in self._pipelines else None
 
     def result_folder(self, result_id: str) -> Path:
         """Where a result is: a job's in the outputs, or a shipped example's.
@@ -158,41 +227,83 @@ class Engine:
         return [folder for folder in folders if (folder / "recipe.json").is_file()]
 
     def _work(self) -> None:
-        try:
-            # By name, so that importing the page does not import torch.
-            self._pipeline = importlib.import_module("syncam.pipeline").Pipeline.load(self.model)
-            self.status = "ready"
-        except (ValueError, OSError, RuntimeError, ImportError) as error:
-            _log.exception("the model could not be loaded")
-            self.status = f"The model could not be loaded: {error}"
+        with suppress(ValueError):  # whoever asks for it is told
+            self.load(self.default)
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._waiting)
                 job = self._waiting.popleft()
-            self._run(job)
+            job.context.run(self._run, job)
 
     def _run(self, job: Job) -> None:
-        if self._pipeline is None:
-            return job._change(state="failed", message=self.status)
-        if job.should_stop():
-            return job._change(state="stopped", message="Stopped before it began.")
-        job._change(state="running")
-
-        def on_step(progress: Progress) -> None:
-            job._change(progress=progress)
-
         try:
-            result = self._pipeline.generate(job.shot, on_step=on_step, should_stop=job.should_stop)
+            if job.should_stop():
+                raise Stopped(0)
+            if job.model not in self._pipelines:
+                job._change(state="loading")
+                self.load(job.model)
+            job._change(state="running")
+            result = self._result(job)
             result.recipe.update(measured(result))
             result.save(job.folder)
         except Stopped as stopped:
-            return job._change(state="stopped", message=f"Stopped at step {stopped.step}.")
+            job._change(state="stopped", message=str(stopped) if stopped.step else "Stopped before it began.")
         except ValueError as error:
-            return job._change(state="failed", message=str(error))
+            job._change(state="failed", message=str(error))
         except Exception as error:  # whatever a run dies of, the queue goes on and the person is told
             _log.exception("job %s failed", job.id)
-            return job._change(state="failed", message=_say_failure(error))
-        job._change(state="done")
+            job._change(state="failed", message=_say_failure(error))
+        else:
+            job._change(state="done")
+
+    def _result(self, job: Job) -> MultiViewVideo:
+        """Generates, and tells the job of every step."""
+        reports = self._generate(job.shot, job.model)
+        for report in reports:
+            if job.should_stop():
+                reports.close()
+                raise Stopped(job.progress.step if job.progress else 0)
+            if isinstance(report, Exception):
+                raise report
+            if isinstance(report, MultiViewVideo):
+                return report
+            if report:
+                job._change(progress=report)
+        raise RuntimeError("it ended without a result")
+
+    def _reports(self, shot: Shot, model: str) -> Iterator[Progress | MultiViewVideo | Exception | None]:
+        """A run as what it reports: its progress, now and then None, and last its result or what went wrong.
+
+        Closing this ends the run within one step. Where GPUs are lent, this runs in a process of its own, so it shares
+        nothing with the engine but the loaded model.
+        """
+        reports, closed = queue.SimpleQueue(), threading.Event()
+
+        def run() -> None:
+            try:
+                pipeline = self._pipelines[model]
+                reports.put(pipeline.generate(shot, on_step=reports.put, should_stop=closed.is_set))
+            except Exception as error:
+                reports.put(error)
+
+        runner = threading.Thread(target=run, name="syncam-run", daemon=True)
+        runner.start()
+        try:
+            report = None
+            while not isinstance(report, (MultiViewVideo, Exception)):
+                try:
+                    report = reports.get(timeout=HEARTBEAT_SECONDS)
+                except queue.Empty:
+                    report = None
+                yield report
+        finally:
+            closed.set()
+            runner.join()
+
+
+def _lent(task: Callable) -> Callable:
+    """The same generator, with a GPU for as long as it runs where GPUs are lent (a ZeroGPU Space)."""
+    return importlib.import_module("spaces").GPU(duration=LENT_SECONDS)(task) if ZERO_GPU else task
 
 
 def measured(result: MultiViewVideo) -> dict:
@@ -200,13 +311,17 @@ def measured(result: MultiViewVideo) -> dict:
     if result.recipe.get("model") != "embedded":
         return {}
     measures = importlib.import_module("syncam.measures")  # needs torch: not before the model does
-    colours = [word for word in split_words(result.recipe["prompt"]) if word in measures.toyworld.COLOURS]
+    words = split_words(result.recipe["prompt"])
+    colours = [word for word in words if word in measures.toyworld.COLOURS]
     if not colours:
         return {}
     figures = measures.measure(result, colours[0])
     seen = {"subject_found_percent": round(100 * float(figures["found"].mean()), 1)}
     if len(figures["reprojection"]):
         seen["reprojection_error_percent_of_width"] = round(float(figures["reprojection"].mean()), 2)
+    lags = measures.lags(measures.subject_places(result.frames, colours[0]))
+    if lags and not {"bouncing", "jumping", "hopping"}.isdisjoint(words):
+        seen["lag_frames"] = round(float(np.abs(lags).mean()), 1)
     return {"measured": seen}
 
 

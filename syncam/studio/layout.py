@@ -5,22 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlencode
 
 import gradio as gr
 
-from syncam.cameras import OrbitCamera, Rig
-from syncam.rig_formats import from_document, read_cameras, read_rig, to_document
-from syncam.shot import MAX_GUIDANCE, MAX_PROMPT_CHARACTERS, Shot
-from syncam.studio import texts
+from syncam.cameras import Rig
+from syncam.rig_formats import read_cameras, read_rig, to_document
+from syncam.shot import MAX_GUIDANCE, MAX_PROMPT_CHARACTERS, ModelCard, Shot
+from syncam.studio import settings, texts
 from syncam.studio.api import add_endpoints
 from syncam.studio.doors import said
+from syncam.studio.history import entry, memory, remembered, strip
 from syncam.studio.jobs import Engine
 from syncam.studio.player import player, shown
-from syncam.studio.rig_view import rig_from, rig_view
-from syncam.studio.scripts import HERE, component_script
-from syncam.video import read_mp4, read_recipe
+from syncam.studio.rig_view import rig_view, view_of
+from syncam.studio.scripts import HERE
+from syncam.video import read_recipe
 
 TITLE = "SynCam Studio"
 PROMPTS = {
@@ -30,19 +31,9 @@ PROMPTS = {
     "sliding barrel": "a small green cylinder sliding on a tiled grass floor on a sunny day",
     "night ball": "a pink ball moving in a circle on a striped stone floor at night",
 }
-FIRST_RIG = read_rig("arc4")
-MAX_STEPS_SLIDER = 50
-THUMBNAIL_HEIGHT, HISTORY_LENGTH = 96, 12
-CARD_KEYS = ("id", "title", "picture")
+FIRST_RIG, FIRST_SEED = read_rig("arc4"), 42
+MAX_STEPS_SLIDER = 100
 MAX_UPLOAD = "64mb"
-
-
-def strip(value: list[dict], **options) -> gr.HTML:
-    """A row of results, ``[{"id", "title", "picture"}]``. ``.select`` fires with the ``id`` of the one pressed."""
-    template = '<div class="syn-strip"></div>'
-    return gr.HTML(
-        value, html_template=template, js_on_load=component_script("strip.js"), apply_default_css=False, **options
-    )
 
 
 def launch_options() -> dict:
@@ -88,21 +79,46 @@ def _theme() -> dict:
     return {**colours, **dark, "input_border_width": "1px", "button_large_radius": "10px"}
 
 
+def fields_of(card: ModelCard) -> dict[str, dict]:
+    """What a model makes of the fields of the page that depend on it: their values to begin with, and their steps."""
+    return {
+        "rig": view_of(card),
+        "steps": {"value": card.num_inference_steps},
+        "guidance": {"value": card.guidance_scale},
+        "frames": {"value": card.num_frames, "step": card.frames_per_latent},
+        "width": {"value": card.width, "step": card.size_multiple},
+        "height": {"value": card.height, "step": card.size_multiple},
+        "avoid": {"value": card.negative_prompt, "visible": not card.vocabulary},
+    }
+
+
 def build_studio(engine: Engine) -> gr.Blocks:
     """The page for an engine, which need not be ready yet."""
-    card = engine.card
-    examples = engine.examples()
+    card, examples = engine.cards[engine.default], engine.examples()
+    own = fields_of(card)
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         job_id = gr.State("")
         # The key names this page's entry in the browser. The secret only has to outlive a restart of the server.
-        browser = gr.BrowserState({"last": "", "results": []}, storage_key="syncam-studio", secret="syncam-studio")
+        browser = gr.BrowserState(memory("", []), storage_key="syncam-studio", secret="syncam-studio")
 
         with gr.Row(elem_id="syn-head"):
             gr.HTML((HERE / "title.html").read_text("utf-8"), elem_id="syn-title")
-            badge = gr.HTML(texts.status_badge(card, engine.status), elem_id="syn-badge")
+            model = gr.Dropdown(
+                list(engine.cards),
+                value=card.name,
+                label="Model",
+                filterable=False,
+                container=False,
+                visible=len(engine.cards) > 1,
+                elem_id="syn-model",
+            )
+            badge = gr.HTML("", elem_id="syn-status")
             share = gr.Button("Share", size="sm", elem_id="syn-share", min_width=80)
-        link = gr.Textbox(label="Link to these settings, copied", visible=False, buttons=["copy"], elem_id="syn-link")
+            ask = gr.Button("?", size="sm", elem_id="syn-ask", min_width=0)
+            ask.click(None, js="() => window.syncam.openHelp()", api_visibility="private")
+        notice = gr.HTML("", elem_id="syn-notice")
+        link = gr.Textbox(label="Link to these settings", visible=False, buttons=["copy"], elem_id="syn-link")
 
         with gr.Row(elem_id="syn-top", equal_height=False):
             with gr.Column(scale=3, min_width=300, elem_id="syn-scene", elem_classes="syn-panel"):
@@ -120,27 +136,31 @@ def build_studio(engine: Engine) -> gr.Blocks:
                     for name, text in PROMPTS.items():
                         chip = gr.Button(name, size="sm", min_width=0, elem_classes="syn-chip")
                         chip.click(None, js=f"() => {json.dumps(text)}", outputs=prompt, api_visibility="private")
-                if card.vocabulary:
-                    gr.HTML(texts.vocabulary(card), elem_id="syn-vocabulary")
+                about = gr.HTML(texts.about(card), elem_id="syn-about")
                 with gr.Accordion("Quality", open=False, elem_id="syn-quality"):
                     steps = gr.Slider(
-                        1, MAX_STEPS_SLIDER, card.num_inference_steps, step=1, label="Steps", info="more: finer, slower"
+                        1, MAX_STEPS_SLIDER, step=1, label="Steps", info="more: finer, slower", **own["steps"]
                     )
                     guidance = gr.Slider(
-                        0, MAX_GUIDANCE, card.guidance_scale, step=0.1, label="Guidance",
-                        info="how closely to follow the words",
+                        0, MAX_GUIDANCE, step=0.1, label="Guidance", info="how closely to follow the words",
+                        **own["guidance"],
                     )  # fmt: skip
-                    frames = gr.Slider(
-                        1, card.max_frames, card.num_frames, step=card.frames_per_latent, label="Frames",
-                        info=f"{card.fps:g} a second",
-                    )  # fmt: skip
-                    negative = gr.Textbox(card.negative_prompt, label="What to avoid", visible=not card.vocabulary)
+                    # Not sliders: those refuse on their own what is out of bounds, in other words than ours.
+                    with gr.Row(elem_id="syn-size"):
+                        frames = gr.Number(label="Frames", precision=0, min_width=60, **own["frames"])
+                        width = gr.Number(label="Width", precision=0, min_width=60, **own["width"])
+                        height = gr.Number(label="Height", precision=0, min_width=60, **own["height"])
+                    size_note = gr.HTML(texts.size_note(card))
+                    avoid = gr.Textbox(label="What to avoid", **own["avoid"])
                 with gr.Row(elem_id="syn-seedline"):
-                    seed = gr.Number(42, label="Seed", precision=0, minimum=-1, min_width=90, elem_id="syn-seed")
-                    new_seed = gr.Checkbox(False, label="new one each run", min_width=110, elem_id="syn-new-seed")
+                    seed = gr.Number(
+                        FIRST_SEED, label="Seed", precision=0, minimum=-1, min_width=90, elem_id="syn-seed"
+                    )
+                    new_seed = gr.Checkbox(False, label="new each run", min_width=110, elem_id="syn-new-seed")
                 with gr.Column(elem_id="syn-go"):
                     generate = gr.Button(_generate_label(FIRST_RIG), variant="primary", elem_id="syn-generate")
                     stop = gr.Button("Stop", variant="stop", visible=False, elem_id="syn-stop")
+                    running = gr.HTML("", elem_id="syn-running")
                     estimate = gr.HTML("", elem_id="syn-estimate")
 
             with gr.Column(scale=8, min_width=320, elem_id="syn-cameras", elem_classes="syn-panel"):
@@ -151,52 +171,104 @@ def build_studio(engine: Engine) -> gr.Blocks:
                 desk = rig_view(FIRST_RIG, card, elem_id="syn-rig-view")
 
         with gr.Column(elem_id="syn-watch", elem_classes="syn-panel"):
-            progress = gr.HTML("", elem_id="syn-progress")
+            coarse = gr.HTML("", elem_id="syn-coarse")
             screen = player(engine.result_folder, examples[0] if examples else None, elem_id="syn-player")
 
         with gr.Row(elem_id="syn-below"):
             with gr.Column(elem_classes="syn-panel", visible=bool(examples)):
                 gr.HTML("<h3>Examples</h3>")
-                example_strip = strip([_card(folder) for folder in examples], elem_id="syn-examples")
+                example_strip = strip([entry(folder) for folder in examples], elem_id="syn-examples")
             with gr.Column(elem_classes="syn-panel"):
                 gr.HTML("<h3>Your results, in this browser</h3>")
                 history = strip([], elem_id="syn-history")
-        with gr.Accordion("How cameras are described", open=False, elem_classes="syn-panel", elem_id="syn-conventions"):
-            gr.HTML((HERE / "conventions.html").read_text("utf-8"))
-        gr.HTML(f'<p class="syn-foot">{texts.html.escape(card.title)}. {texts.html.escape(card.note)}</p>')
+        with gr.Accordion("Help: cameras, files, keys", open=False, elem_classes="syn-panel", elem_id="syn-help"):
+            gr.HTML((HERE / "help.html").read_text("utf-8"))
+        foot = gr.HTML(texts.foot(card))
         clock = gr.Timer(1.0)
 
-        settings = [prompt, desk, seed, steps, guidance, frames, negative]
+        fields = {
+            "prompt": prompt,
+            "rig": desk,
+            "seed": seed,
+            "steps": steps,
+            "guidance": guidance,
+            "frames": frames,
+            "width": width,
+            "height": height,
+            "avoid": avoid,
+        }  # called as in settings.FIELDS
+        inputs = [model, *fields.values()]
+        parts = [model, notice, badge, about, size_note, foot, *fields.values()]  # what set_to changes
 
-        # What a rig or a prompt means to the model, said while it is edited.
-        def describe_rig(document, steps, guidance, frames):
-            rig = rig_from(document)
-            plan = engine.plan(Shot("any", rig, num_inference_steps=steps, guidance_scale=guidance, num_frames=frames))
-            return (
-                texts.range_note(card.outside_trained_range(rig)),
-                gr.update(value=_generate_label(rig)),
-                texts.estimate(plan),
+        def status(name: str) -> str:
+            return texts.status_badge(
+                engine.cards[name], engine.status(name), engine.device(name), len(engine.cards) == 1
             )
 
-        def begin(new_seed, browser, *settings):
-            job = engine.submit(_shot(settings, new_seed))
-            return job.id, {"last": job.id, "results": _remembered(browser)[1]}, job.shot.seed, *_buttons(running=True)
+        def set_to(name: str, values: dict, warning: str = "") -> list:
+            """All of ``parts`` for a model: its own settings, except where ``values`` say otherwise."""
+            card = engine.cards[name]
+            settings.check(values, card)
+            properties = fields_of(card)
+            updates = [properties.get(key, {}) | ({"value": values[key]} if key in values else {}) for key in fields]
+            updates = [gr.update(**update) if update else gr.skip() for update in updates]
+            words = texts.notice(warning), status(name), texts.about(card), texts.size_note(card), texts.foot(card)
+            return [name, *words, *updates]
 
-        async def follow(job_id) -> AsyncIterator[str]:
+        def only(**updates) -> list:
+            """Of ``parts``, these fields; everything else stays."""
+            return [gr.skip()] * (len(parts) - len(fields)) + [updates.get(key, gr.skip()) for key in fields]
+
+        def stand_in(name: str) -> list:
+            """All of ``parts`` for another model if the hub does not give this one; else nothing but the badge."""
+            other = engine.stand_in(name)
+            if not other:
+                return [gr.skip(), gr.skip(), status(name), *only()[3:]]
+            reason = f"{engine.cards[name].title} {engine.status(name)}. Until then the embedded model stands in."
+            return set_to(other, {}, reason)
+
+        def wanted(values: dict) -> list:
+            """All of ``parts`` as a link or a recipe wants them."""
+            name = values.pop("model", engine.default)
+            if name not in engine.cards:
+                gr.Warning(f"{texts.html.escape(str(name))} is not among the models here: set for {engine.default}.")
+                name = engine.default
+            return set_to(name, values)
+
+        def shot_of(values) -> Shot:
+            return settings.to_shot(dict(zip(fields, values, strict=True)))
+
+        def describe(name, *values):
+            """What prompt and rig mean to the model and what the run will take, said while they are edited."""
+            shot, card = replace(shot_of(values), prompt="any"), engine.cards[name]
+            try:
+                expected = texts.estimate(engine.plan(shot, name), card)
+            except ValueError as error:
+                expected = texts.warning(str(error))
+            range_note = texts.range_note(card.outside_trained_range(shot.rig))
+            return texts.prompt_note(card, values[0]), range_note, gr.update(value=_generate_label(shot.rig)), expected
+
+        def begin(new_seed, browser, name, *values):
+            shot = shot_of(values)
+            job = engine.submit(replace(shot, seed=None) if new_seed else shot, name)
+            return job.id, memory(job.id, remembered(browser)[1]), job.shot.seed, *_buttons(running=True)
+
+        async def follow(job_id) -> AsyncIterator[tuple[str, str]]:
             if job := engine.job(job_id):
                 async for _ in job.watch():
                     yield texts.progress(job, engine.position(job))
             else:
-                yield ""
+                yield "", ""
 
-        def finish(job_id, browser):
+        def finish(job_id, browser, name):
             """Shows what a job left on disk, and puts it into the history."""
             job = engine.job(job_id)
             if job is None or job.state != "done":
-                return gr.skip(), gr.skip(), gr.skip(), *_buttons(running=False)
-            _, results = _remembered(browser)
-            results = [_card(job.folder), *(r for r in results if r["id"] != job.id)][:HISTORY_LENGTH]
-            return shown(job.folder), {"last": job.id, "results": results}, results, *_buttons(running=False)
+                line = "" if engine.stand_in(name) else gr.skip()  # a banner says it
+                return gr.skip(), gr.skip(), gr.skip(), line, *_buttons(running=False), *stand_in(name)
+            _, entries = remembered(browser)
+            entries = [entry(job.folder), *(e for e in entries if e["id"] != job.id)]
+            return shown(job.folder), memory(job.id, entries), entries, "", *_buttons(running=False), *stand_in(name)
 
         def stop_job(job_id):
             if job := engine.job(job_id):
@@ -204,21 +276,26 @@ def build_studio(engine: Engine) -> gr.Blocks:
 
         def restore(browser, request: gr.Request):
             """What the address says, and what this browser saw last."""
-            asked = _settings_of_query(dict(request.query_params))
-            last_id, known = _remembered(browser)
+            updates = stand_in(engine.default)
+            try:
+                if asked := settings.from_query(request.query_params):
+                    updates = wanted(asked)
+            except ValueError as error:
+                gr.Warning(f"This link can't be read: {texts.html.escape(str(error), quote=False)}")
+            last_id, known = remembered(browser)
             job, last = engine.job(last_id), gr.skip()
             if job is None or job.state == "done":
                 with contextlib.suppress(ValueError):  # the shipped example stays
                     last = shown(engine.result_folder(last_id))
             running = job is not None and not job.finished
-            return *asked, job.id if running else "", last, known, *_buttons(running)
+            return job.id if running else "", last, known, *_buttons(running), *updates
 
         def open_result(event: gr.EventData):
             return shown(engine.result_folder(event.id))
 
         def use_settings(result):
             folder = engine.result_folder(result.get("id"))  # the page's word for which; what it holds is read here
-            return _settings_of_recipe(read_recipe(folder / "recipe.json"))
+            return wanted(settings.from_recipe(read_recipe(folder / "recipe.json")))
 
         def import_file(path):
             path = Path(path)
@@ -229,57 +306,56 @@ def build_studio(engine: Engine) -> gr.Blocks:
                     raise
                 cameras = read_cameras(path)
                 gr.Info(texts.html.escape(cameras.note, quote=False))
-                return _settings(rig=to_document(cameras))
+                return only(rig=to_document(cameras))
+            updates = wanted(settings.from_recipe(recipe))
             gr.Info("Read as a recipe: everything is set as it was.")
-            return _settings_of_recipe(recipe)
+            return updates
 
-        def share_query(*settings):
-            shot = _shot(settings, new_seed=False)
-            return gr.update(value=_query(shot), visible=True)
+        def share_query(name, *values):
+            query = settings.to_query({"model": name, **dict(zip(fields, values, strict=True))})
+            return gr.update(value=query, visible=True)
 
         hidden = {"show_progress": "hidden", "api_visibility": "private"}
         quiet = {"queue": False, **hidden}  # what can't go wrong
         # What can, goes through the queue: only there does gradio show its message. No limit: nothing here takes long.
         told = {"concurrency_limit": None, **hidden}
+        described = {"fn": said(describe), "inputs": inputs, **told}
+        described |= {"outputs": [prompt_note, rig_note, generate, estimate], "trigger_mode": "always_last"}
         prompt.change(
-            lambda text: texts.prompt_note(card, text), prompt, prompt_note, trigger_mode="always_last", **quiet
+            lambda name, text: texts.prompt_note(engine.cards[name], text),
+            [model, prompt], prompt_note, trigger_mode="always_last", **quiet,
+        )  # fmt: skip
+        gr.on(
+            [desk.input, *(fields[name].change for name in ("steps", "guidance", "frames", "width", "height"))],
+            **described,
         )
-        describe = {"fn": said(describe_rig), "inputs": [desk, steps, guidance, frames], **told}
-        describe |= {"outputs": [rig_note, generate, estimate], "trigger_mode": "always_last"}
-        gr.on([desk.input, steps.change, guidance.change, frames.change], **describe)
+        model.input(said(lambda name: set_to(name, {})), model, parts, **told).then(**described)
         clock.tick(
-            lambda: (texts.status_badge(card, engine.status), gr.Timer(active=engine.status == "loading")),
-            None, [badge, clock], **quiet,
-        ).then(**describe)  # fmt: skip
+            lambda name: (gr.Timer(active=engine.status(name) == "loading"), *stand_in(name)),
+            model, [clock, *parts], **quiet,
+        ).then(**described)  # fmt: skip
 
         buttons = [generate, stop]
-        watch = {"fn": follow, "inputs": job_id, "outputs": progress, **told}
-        then_show = {"fn": said(finish), "inputs": [job_id, browser], **told}
-        then_show["outputs"] = [screen, browser, history, *buttons]
-        begun = generate.click(said(begin), [new_seed, browser, *settings], [job_id, browser, seed, *buttons], **told)
-        begun.success(**watch).then(**then_show).then(**describe)
+        watch = {"fn": follow, "inputs": job_id, "outputs": [running, coarse], **told}
+        then_show = {"fn": said(finish), "inputs": [job_id, browser, model], **told}
+        then_show["outputs"] = [screen, browser, history, running, *buttons, *parts]
+        begun = generate.click(said(begin), [new_seed, browser, *inputs], [job_id, browser, seed, *buttons], **told)
+        begun.success(None, js="() => window.syncam.showWatch()", api_visibility="private")
+        begun.success(**watch).then(**then_show).then(**described)
         stop.click(stop_job, job_id, None, **quiet)
-        opened = page.load(said(restore), browser, [*settings, job_id, screen, history, *buttons], **told)
+        opened = page.load(said(restore), browser, [job_id, screen, history, *buttons, *parts], **told)
         opened.then(**watch).then(**then_show)
         for row in (example_strip, history):
             row.select(said(open_result), None, screen, **told)
-        screen.use_settings(said(use_settings), screen, settings, **told)
-        import_button.upload(said(import_file), import_button, settings, **told)
-        share.click(said(share_query), settings, link, **told).success(
+        screen.use_settings(said(use_settings), screen, parts, **told).then(**described)
+        import_button.upload(said(import_file), import_button, parts, **told).then(**described)
+        share.click(said(share_query), inputs, link, **told).success(
             None, link, link, js="(query) => window.syncam.shareLink(query)", api_visibility="private"
         )
         for component in (desk, screen):
             component.error_said(said(_say_error), None, None, **told)
         add_endpoints(engine)
     return page
-
-
-def _remembered(browser) -> tuple[str, list[dict]]:
-    """The last job and the results that a browser remembers; whatever else is in there, it may have from anywhere."""
-    browser = browser if isinstance(browser, dict) else {}
-    results = browser.get("results") if isinstance(browser.get("results"), list) else []
-    known = [r for r in results if isinstance(r, dict) and all(isinstance(r.get(key), str) for key in CARD_KEYS)]
-    return str(browser.get("last", "")), [{key: r[key] for key in CARD_KEYS} for r in known[:HISTORY_LENGTH]]
 
 
 def _generate_label(rig: Rig) -> str:
@@ -293,73 +369,3 @@ def _buttons(running: bool) -> tuple[dict, dict]:
 
 def _say_error(event: gr.EventData) -> None:
     raise ValueError(event.message)
-
-
-def _shot(settings: tuple, new_seed: bool) -> Shot:
-    prompt, document, seed, steps, guidance, frames, negative = settings
-    return Shot(
-        prompt,
-        rig_from(document),
-        seed=None if new_seed else seed,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        num_frames=frames,
-        negative_prompt=negative,
-    )
-
-
-def _settings(prompt=None, rig=None, seed=None, steps=None, guidance=None, frames=None, negative=None) -> tuple:
-    """Values for the settings' components; None leaves one as it is."""
-    values = (prompt, rig, seed, steps, guidance, frames, negative)
-    return tuple(gr.skip() if value is None else value for value in values)
-
-
-def _settings_of_recipe(recipe: dict) -> tuple:
-    keys = ("seed", "num_inference_steps", "guidance_scale", "num_frames", "negative_prompt")
-    rig = to_document(from_document(recipe["rig"]))
-    return _settings(recipe.get("prompt"), rig, *(recipe.get(key) for key in keys))
-
-
-def _query(shot: Shot) -> str:
-    """A shot as the query of a link; what :func:`_settings_of_query` reads."""
-    cameras = shot.rig.cameras
-    if all(isinstance(camera, OrbitCamera) and not camera.label for camera in cameras):
-        rig = shot.rig.to_text()
-    else:
-        rig = json.dumps(to_document(shot.rig), separators=(",", ":"))
-    values = {
-        "prompt": shot.prompt,
-        "rig": rig,
-        "seed": shot.seed,
-        "steps": shot.num_inference_steps,
-        "guidance": shot.guidance_scale,
-        "frames": shot.num_frames,
-    }
-    return urlencode({key: value for key, value in values.items() if value is not None})
-
-
-def _settings_of_query(query: dict[str, str]) -> tuple:
-    """What a link says, or nothing of it if one of its values is not possible."""
-    try:
-        numbers = {key: json.loads(query[key]) for key in ("seed", "steps", "guidance", "frames") if key in query}
-        if not all(isinstance(value, (int, float)) for value in numbers.values()):
-            raise ValueError("a number was expected")
-        rig = to_document(read_rig(query["rig"])) if "rig" in query else None
-    except ValueError as error:
-        gr.Warning(f"This link can't be read: {texts.html.escape(str(error), quote=False)}")
-        return _settings()
-    return _settings(query.get("prompt", "")[:MAX_PROMPT_CHARACTERS] or None, rig, **numbers)
-
-
-def _card(folder: Path) -> dict:
-    """A result as an entry of a strip: its middle frame from camera 1, and its prompt."""
-    recipe = read_recipe(folder / "recipe.json")
-    view = next(iter(sorted(folder.glob("view_01.mp4"))), None)
-    picture = ""
-    if view:
-        frames = read_mp4(view)
-        picture = texts.data_url(frames[len(frames) // 2], height=THUMBNAIL_HEIGHT)
-    title = f"{recipe.get('prompt') or folder.name} · {recipe['num_views']} views"
-    if recipe.get("seed") is not None:
-        title += f" · seed {recipe['seed']}"
-    return {"id": folder.name, "title": title, "picture": picture}

@@ -53,10 +53,11 @@ const transport = make(
   speed,
   button(icon("full"), "full screen", () => (document.fullscreenElement ? document.exitFullscreen() : element.requestFullscreen())),
 );
-const facts = make("p", { class: "syn-facts" });
+const measured = make("p", { class: "syn-facts", title: "The subject is found by its colour in every view, and its place in space worked out with the cameras that were asked for. 0 % would be perfect." });
+const made = make("p", { class: "syn-facts" });
 const take = make("div", { class: "syn-take", role: "group", "aria-label": "download" });
 const heading = make("h2", {}, make("b", {}, "3"), " Watch");
-element.append(make("div", { class: "syn-watchbar" }, heading, modeBar, viewBar), stage, sweepLine, transport, facts, take);
+element.append(make("div", { class: "syn-watchbar" }, heading, modeBar, viewBar), stage, sweepLine, transport, measured, made, take);
 
 // ------------------------------------------------------------------------------------------------------------ drawing
 
@@ -267,6 +268,17 @@ document.addEventListener("keydown", (event) => {
 
 // ------------------------------------------------------------------------------------------------------------- loading
 
+function copy(event, text) {
+  const node = event.currentTarget;
+  const words = node.textContent;
+  const say = (answer) => {
+    node.textContent = answer;
+    setTimeout(() => (node.textContent = words), 1500);
+  };
+  // Over plain http a browser gives the clipboard to its own machine only.
+  Promise.resolve(navigator.clipboard?.writeText(text) ?? Promise.reject()).then(() => say("copied"), () => say("not allowed"));
+}
+
 async function save(kind) {
   const made = await server.make_file([shown.id, kind, frame]);
   if (made.error) return trigger("error_said", { message: made.error });
@@ -300,13 +312,18 @@ function load() {
   );
   scrubber.max = recipe.num_frames - 1;
   sweep.max = Math.max(0, numViews() - 1);
-  facts.textContent = shown.facts;
+  measured.replaceChildren(make("b", {}, "measured"), ` ${shown.measured}`);
+  measured.hidden = !shown.measured;
+  made.textContent = shown.made;
   take.replaceChildren(
     make("span", { class: "syn-facts" }, "Download"),
     ...shown.views.map((file, index) => make("a", { class: "syn-button chip", href: fileUrl(file.path), download: file.orig_name }, `cam ${index + 1}`)),
     make("a", { class: "syn-button chip", href: fileUrl(shown.mosaic.path), download: shown.mosaic.orig_name }, "mosaic"),
     button("bullet-time gif", "download the frame shown, seen from one camera after the other", () => save("gif"), "chip"),
     button("everything .zip", "videos, frames, recipe, and cameras for nerfstudio, COLMAP and 4D reconstruction", () => save("zip"), "chip"),
+    make("span", { class: "syn-facts" }, "Copy"),
+    button("recipe", "copy the recipe: prompt, cameras, seed, model and all numbers, as JSON", (event) => copy(event, JSON.stringify(recipe, null, 1)), "chip"),
+    button("link", "copy a link that opens the page with these settings", (event) => copy(event, studio.shareLink(shown.query)), "chip"),
     button("use these settings", "put this result's prompt, cameras and seed into the fields above", () => trigger("use_settings"), "chip"),
   );
   element.dataset.result = shown.id;

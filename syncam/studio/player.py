@@ -13,6 +13,7 @@ from gradio.utils import get_upload_folder
 from syncam.preview import CAMERA_COLOURS
 from syncam.rig_formats import from_document
 from syncam.studio.scripts import component_script
+from syncam.studio.settings import from_recipe, to_query
 from syncam.video import MultiViewVideo, animation, read_recipe, zip_result
 
 BULLET_TIME_FPS = 6.0
@@ -61,7 +62,9 @@ def shown(folder: Path) -> dict:
     return {
         "id": folder.name,
         "recipe": recipe,
-        "facts": facts(recipe),
+        "query": to_query(from_recipe(recipe)),
+        "made": made(recipe),
+        "measured": measured(recipe),
         "azimuths": [camera.place()[2] for camera in from_document(recipe["rig"]).cameras],
         "mosaic": file_data(next(folder.glob("mosaic.*"))),
         "views": [file_data(path) for path in sorted(folder.glob("view_*.*"))],
@@ -73,8 +76,8 @@ def file_data(path: Path) -> dict:
     return FileData(path=str(path), orig_name=path.name).model_dump()
 
 
-def facts(recipe: dict) -> str:
-    """One line under the picture: how it was made, and what was measured on it."""
+def made(recipe: dict) -> str:
+    """One line under the picture: how it was made."""
     parts = [
         f"{recipe['num_views']} views, {recipe['num_frames']} frames at {recipe['fps']:g} fps",
         f"{recipe['width']}×{recipe['height']}",
@@ -86,8 +89,19 @@ def facts(recipe: dict) -> str:
         parts.append(f"made in {recipe['seconds']['all']:.1f} s")
     if recipe.get("model"):
         parts.append(str(recipe["model"]))
+    return " · ".join(parts)
+
+
+def measured(recipe: dict) -> str:
+    """One line about what was measured on the result itself; empty if nothing could be."""
     seen = recipe.get("measured") or {}
+    parts = []
+    if "subject_found_percent" in seen:
+        parts.append(f"the subject is seen in {seen['subject_found_percent']:g} % of the pictures")
     if "reprojection_error_percent_of_width" in seen:
         error = seen["reprojection_error_percent_of_width"]
-        parts.append(f"measured: the views agree on where the subject is to {error:g} % of the picture's width")
-    return " · ".join(parts)
+        parts.append(f"the views agree on where it is to within {error:g} % of the width")
+    if "lag_frames" in seen:
+        lag = seen["lag_frames"]
+        parts.append("it bounces in step" if lag == 0 else f"its bounces are {lag:g} frames apart")
+    return ", ".join(parts)

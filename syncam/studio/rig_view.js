@@ -108,7 +108,7 @@ const pickerChips = make("div", { class: "syn-picks" });
 const picker = make("div", { class: "syn-picker", hidden: true }, pickerTitle, pickerRings, pickerChips);
 
 const tabs = make("div", { class: "syn-tabs", role: "group", "aria-label": "camera to edit" });
-const heads = make("div", { class: "syn-columns", "aria-hidden": "true" }, ...FIELDS.map((field) => make("span", {}, field.name)));
+const heads = make("div", { class: "syn-columns", "aria-hidden": "true" }, ...FIELDS.map((field) => make("span", {}, `${field.name}, ${field.unit}`)));
 const rowList = make("div", { class: "syn-rows" });
 const rows = Array.from({ length: MAX_VIEWS }, (_, index) => buildRow(index));
 rowList.append(...rows.map((row) => row.node));
@@ -125,10 +125,10 @@ function buildRow(index) {
     const label = `camera ${number} ${field.name}`;
     const slider = make("input", {
       type: "range", min: low, max: high, step: field.step, "aria-label": label,
-      oninput: () => edit(index, field.key, slider.valueAsNumber), onchange: () => { editing = ""; sync(); }, onpointerdown: () => select(index),
+      oninput: () => edit(index, field.key, slider.valueAsNumber), onchange: () => { editing = ""; sync(); }, onfocus: () => select(index),
     });
     const number_ = make("input", {
-      type: "number", min: low, max: high, step: field.step, "aria-label": `${label} in ${field.unit === "m" ? "metres" : "degrees"}`,
+      type: "number", min: low, max: high, step: field.step, "aria-label": `${label} in ${field.unit === "m" ? "metres" : "degrees"}`, onfocus: () => select(index),
       onchange: () => {
         // Sliders end where it makes sense to drag to; typed numbers may go on to where the model says no.
         if (Number.isFinite(number_.valueAsNumber)) edit(index, field.key, number_.valueAsNumber);
@@ -136,29 +136,16 @@ function buildRow(index) {
         sync();
       },
     });
-    const trained = props.trained[field.key];
-    if (trained) {
-      const at = (value) => `${(100 * (Math.min(Math.max(value, low), high) - low)) / (high - low)}%`;
-      slider.style.setProperty("--from", at(trained[0]));
-      slider.style.setProperty("--to", at(trained[1]));
-    }
     row.inputs[i] = { slider, number: number_ };
-    return make("label", { class: "syn-field" }, make("span", {}, field.name), slider, number_, make("i", {}, field.unit));
+    return make("label", { class: "syn-field" }, make("span", {}, `${field.name}, ${field.unit}`), slider, number_);
   });
   row.kind = make("span", { class: "syn-kind" });
   row.freeze = button("make it still", `make camera ${number} stand still`, () => replace(index, still(rig.cameras[index])));
   row.path = make("div", { class: "syn-path" }, row.kind, row.freeze);
   row.orbit = make("div", { class: "syn-fields" }, ...fields);
   row.remove = button(icon("remove"), `remove camera ${number}`, () => change(rig.cameras.filter((_, i) => i !== index)));
-  const actions = make(
-    "div",
-    { class: "syn-actions" },
-    button(icon("copy"), `duplicate camera ${number}`, () => addCamera(rig.cameras[index], index)),
-    button(icon("mirror"), `mirror camera ${number} to the other side`, () => replace(index, mirrored(rig.cameras[index]))),
-    row.remove,
-  );
   row.node = make("div", { class: "syn-row", role: "group", "aria-label": `camera ${number}` }, badge(`select camera ${number}`));
-  row.node.append(row.orbit, row.path, actions);
+  row.node.append(row.orbit, row.path, row.remove);
   for (const node of [row.node, row.tab]) node.style.setProperty("--camera", colour);
   return row;
 }
@@ -166,6 +153,8 @@ function buildRow(index) {
 const replace = (index, entry) => change(rig.cameras.map((old, i) => (i === index ? entry : old)));
 
 const addButton = button("+ camera", "add a camera", () => addCamera(nextCamera(), rig.cameras.length - 1));
+const copyButton = button(icon("copy"), "duplicate the selected camera", () => addCamera(rig.cameras[selected], selected));
+const mirrorButton = button(icon("mirror"), "mirror the selected camera to the other side", () => replace(selected, mirrored(rig.cameras[selected])));
 const undoButton = button("undo", "undo the last change of the cameras", undo);
 const formatSelect = make(
   "select",
@@ -173,17 +162,17 @@ const formatSelect = make(
   make("option", { value: "" }, "export…"),
   ...props.formats.map((format) => make("option", { value: format }, format)),
 );
-const rowTools = make("div", { class: "syn-tools" }, addButton, undoButton, formatSelect);
-const reference = make("p", { class: "syn-note", hidden: !props.relative }, props.relative ? "Camera 1 is the reference: this model sees only where the others stand relative to it." : "");
+const rowTools = make("div", { class: "syn-tools" }, addButton, copyButton, mirrorButton, undoButton, formatSelect);
+const reference = make("p", { class: "syn-note" }, "Camera 1 is the reference: this model sees only where the others stand relative to it.");
 
 const plot = make("div", { class: "syn-plot", role: "img", "aria-label": "the cameras around the scene in 3D" });
 const overlay = make("canvas", { class: "syn-overlay", "aria-hidden": "true" });
-const fromButton = button("", "look from the selected camera", () => look(fromSelected()));
+const fromButton = button("", "look from the selected camera", () => lookFrom(fromSelected()));
 const viewTools = make(
   "div",
   { class: "syn-viewtools" },
-  button("reset", "reset the 3D view", () => look(firstLook())),
-  button("top", "look from above", () => look({ eye: { x: -0.001, y: 0, z: farEnough() }, up: { x: -1, y: 0, z: 0 } })),
+  button("reset", "reset the 3D view", () => lookFrom(firstLook(), false)),
+  button("top", "look from above", () => lookFrom({ eye: { x: -0.001, y: 0, z: farEnough() }, up: { x: -1, y: 0, z: 0 } })),
   fromButton,
 );
 element.append(
@@ -197,6 +186,19 @@ function select(index) {
   selected = index;
   showRows();
   draw();
+}
+
+// What the model has seen is the darker part of each slider.
+function showModel() {
+  for (const row of rows)
+    FIELDS.forEach((field, i) => {
+      const [low, high] = props.ranges[field.key];
+      const [from, to] = props.trained[field.key] ?? [low, low];
+      const at = (value) => `${(100 * (Math.min(Math.max(value, low), high) - low)) / (high - low)}%`;
+      row.inputs[i].slider.style.setProperty("--from", at(from));
+      row.inputs[i].slider.style.setProperty("--to", at(to));
+    });
+  reference.hidden = !props.relative;
 }
 
 function showRows() {
@@ -221,7 +223,7 @@ function showRows() {
       row.kind.textContent = `${entry.label ? `${entry.label}: ` : ""}${kind} ${stations} ${"keyframes" in entry ? "keyframes" : stations > 1 ? "poses" : "a pose from a file"}`;
     }
   });
-  addButton.disabled = rig.cameras.length >= MAX_VIEWS;
+  addButton.disabled = copyButton.disabled = rig.cameras.length >= MAX_VIEWS;
   undoButton.disabled = !past.length;
   fromButton.textContent = `from camera ${selected + 1}`;
   const current = JSON.stringify(rig.cameras);
@@ -293,7 +295,12 @@ function firstLook() {
   const scale = farEnough() / Math.hypot(eye.x, eye.y, eye.z);
   return { eye: Object.fromEntries(Object.entries(eye).map(([axis, far]) => [axis, scale * far])), up };
 }
+let moved = false; // whether the viewpoint is the person's own: then nothing but a button may change it
 const look = (camera) => Plotly.relayout(plot, { "scene.camera": { center: { x: 0, y: 0, z: 0 }, up: { x: 0, y: 0, z: 1 }, ...camera } });
+function lookFrom(camera, own = true) {
+  moved = own;
+  look(camera);
+}
 
 function fromSelected() {
   const pose = poseAt(rig.cameras[selected], studio.time ?? 0);
@@ -317,6 +324,8 @@ function drawFrames() {
   context.clearRect(0, 0, width, height);
   const player = studio.player;
   if (!scene?.glplot || !player?.ready()) return;
+  const [w, h] = player.size();
+  if (Math.abs(w / h - props.lens.width / props.lens.height) > 0.01) return; // made with another lens than is drawn
   const { model, view, projection } = scene.glplot.cameraParams;
   const times = (m, v) => [0, 1, 2, 3].map((row) => m[row] * v[0] + m[4 + row] * v[1] + m[8 + row] * v[2] + m[12 + row] * v[3]);
   const screen = (point) => {
@@ -330,7 +339,6 @@ function drawFrames() {
     .map((camera) => ({ ...camera, corners: [1, 2, 3, 4].map((i) => screen([camera.trace.x[i], camera.trace.y[i], camera.trace.z[i]])) }))
     .sort((a, b) => b.corners[0][2] - a.corners[0][2])
     .forEach(({ index, corners: [a, b, c, d] }) => {
-      const [w, h] = player.size();
       // Two triangles: seen from the side, a picture in perspective is not a parallelogram.
       for (const [p, q, r, s, t] of [[a, b, d, 1, 1], [c, d, b, -1, -1]]) {
         context.save();
@@ -369,6 +377,10 @@ function syncSoon() {
 // A click elsewhere, such as on Generate, must find the last edit.
 document.addEventListener("pointerdown", (event) => element.contains(event.target) || sync(), true);
 
+watch(["lens", "trained", "relative"], () => {
+  showModel();
+  show();
+});
 watch("value", () => {
   if (!props.value || JSON.stringify(props.value) === JSON.stringify(rig)) return;
   open(props.value);
@@ -390,11 +402,15 @@ function start() {
   traces = studio.traces(rig.cameras, 0);
   layout.scene.camera = firstLook();
   show();
-  plot.on?.("plotly_relayouting", drawFrames);
+  plot.on?.("plotly_relayouting", () => {
+    moved = true;
+    drawFrames();
+  });
   plot.on?.("plotly_relayout", drawFrames);
   plot.on?.("plotly_click", ({ points }) => points[0].data.meta && select(points[0].data.meta - 1));
-  new ResizeObserver(() => requestAnimationFrame(drawFrames)).observe(plot);
+  new ResizeObserver(() => requestAnimationFrame(() => (moved ? drawFrames() : look(firstLook())))).observe(plot);
 }
+showModel();
 showRows();
 if (window.Plotly) start();
 else {

@@ -17,9 +17,10 @@ import plotly
 
 from syncam.cameras import MAX_VIEWS, Intrinsics, Rig
 from syncam.preview import CAMERA_COLOURS, NUM_PATH_POINTS, rig_figure
-from syncam.rig_formats import FILE_NAMES, export_cameras, list_presets, read_rig, to_document
+from syncam.rig_formats import FILE_NAMES, export_cameras, list_presets, to_document
 from syncam.shot import ModelCard
 from syncam.studio.scripts import component_script
+from syncam.studio.settings import rig_from
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 FEATURED_PRESETS = ("arc4", "rise4", "step_back4", "combo", "stereo", "corners", "crane5", "bullet8", "orbit8")
@@ -51,27 +52,22 @@ def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
             "colours": CAMERA_COLOURS,
             "pathPoints": NUM_PATH_POINTS,
         },
-        lens=vars(Intrinsics.from_hfov(card.hfov_deg, card.width, card.height)),
         ranges=SLIDER_RANGES,
-        trained={"distance_m": card.trained.distance_m, "elevation_deg": card.trained.elevation_deg},
-        relative=card.relative_poses,
         formats=list(FILE_NAMES),
         maxViews=MAX_VIEWS,
         plotly=PLOTLY_JS.as_posix(),
+        **view_of(card),
         **options,
     )
 
 
-def rig_from(value) -> Rig:
-    """The rig that the page or a client sent: a document, a list of cameras, JSON text, inline text, a preset's name.
-
-    Raises: ValueError if it is none of these.
-    """
-    if isinstance(value, (dict, list)):
-        value = json.dumps(value)  # read by the same strict reader as a file
-    if not isinstance(value, str):
-        raise ValueError(f"a rig is JSON, text or a preset's name, got {type(value).__name__}")
-    return read_rig(value)
+def view_of(card: ModelCard) -> dict:
+    """What of the desk depends on the model: its lens, the range that it has seen, whether view 1 is the reference."""
+    return {
+        "lens": vars(Intrinsics.from_hfov(card.hfov_deg, card.width, card.height)),
+        "trained": {"distance_m": card.trained.distance_m, "elevation_deg": card.trained.elevation_deg},
+        "relative": card.relative_poses,
+    }
 
 
 def camera_file(rig: Rig, to: str) -> tuple[str, bytes]:

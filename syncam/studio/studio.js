@@ -1,11 +1,24 @@
 () => {
-  // What concerns the whole page: the link to share, and files dropped anywhere.
+  // What concerns the whole page: the link to share, what to bring into sight, and files dropped anywhere.
   const studio = (window.syncam ??= {});
 
   studio.shareLink = (query) => {
     const link = `${location.origin}${location.pathname}?${query}`;
     navigator.clipboard?.writeText(link).catch(() => {}); // without permission it can still be copied from the box
     return link;
+  };
+
+  // Where the result will be, if that is out of sight: on a phone Generate is in reach from everywhere.
+  studio.showWatch = () => {
+    const watch = document.querySelector("#syn-watch");
+    const { top, bottom } = watch.getBoundingClientRect();
+    if (bottom < 120 || top > innerHeight - 120) watch.scrollIntoView({ behavior: "smooth" });
+  };
+
+  studio.openHelp = () => {
+    const help = document.querySelector("#syn-help");
+    if (!help.querySelector(".syn-help")?.offsetParent) help.querySelector("button").click();
+    help.scrollIntoView({ behavior: "smooth" });
   };
 
   // A rig, a recipe or one of our videos, dropped on the page, goes where the Import button would put it.

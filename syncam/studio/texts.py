@@ -17,12 +17,48 @@ STAGES = {"text": "reading the prompt", "denoise": "denoising", "decode": "writi
 MAX_WORDS_NAMED = 6
 
 
-def status_badge(card: ModelCard, status: str) -> str:
-    """Which model, and whether it is there."""
-    kind = status if status in ("loading", "ready") else "failed"
-    said = {"loading": "loading…", "ready": "ready"}.get(status, status)
-    name, said = html.escape(card.name), html.escape(said)
-    return f'<span class="syn-status {kind}" role="status"><b>{name}</b> <i>{said}</i></span>'
+def status_badge(card: ModelCard, status: str, device: str, named: bool) -> str:
+    """Whether the model is there, and where it runs; ``named``: which one, too."""
+    kind = status if status in ("loading", "ready") else "failed" if status else "asleep"
+    said = {"loading": "loading…", "ready": f"ready · {device}", "": "loads with the first run"}.get(status, status)
+    name = f"<b>{html.escape(card.name)}</b> " if named else ""
+    return f'<span class="syn-status {kind}" role="status">{name}<i>{html.escape(said)}</i></span>'
+
+
+def about(card: ModelCard) -> str:
+    """What the model is, and every word that it knows if those are few."""
+    if not card.vocabulary:
+        return f'<p class="syn-note">{html.escape(card.note)}</p>'
+    words = " ".join(f"<span>{html.escape(word)}</span>" for word in card.vocabulary)
+    return (
+        '<details class="syn-words"><summary>The words it knows</summary>'
+        f"<p>{html.escape(card.note)}</p><div>{words}</div></details>"
+    )
+
+
+def size_note(card: ModelCard) -> str:
+    """What goes with the fields of a video's size."""
+    frames = f"1 + a multiple of {card.frames_per_latent}, {card.fps:g} a second, at most {card.max_frames}"
+    return f'<p class="syn-note">Frames: {frames}. Width and height: multiples of {card.size_multiple}.</p>'
+
+
+def foot(card: ModelCard) -> str:
+    """The last line of the page."""
+    paper = '<a href="https://arxiv.org/abs/2412.07760" target="_blank" rel="noopener">SynCamMaster</a>'
+    return (
+        f'<p class="syn-foot">{html.escape(card.title)}. {html.escape(card.note)} '
+        f"An independent implementation of {paper}, Apache-2.0; published weights have licences of their own.</p>"
+    )
+
+
+def notice(text: str) -> str:
+    """A banner, which stays until something else is to be said."""
+    return f'<p class="syn-notice" role="alert">{html.escape(text)}</p>' if text else ""
+
+
+def warning(text: str) -> str:
+    """A line about what stands in the way."""
+    return f'<p class="syn-note warn" role="status">{html.escape(text)}</p>'
 
 
 def prompt_note(card: ModelCard, prompt: str) -> str:
@@ -36,17 +72,6 @@ def prompt_note(card: ModelCard, prompt: str) -> str:
     return f'<p class="syn-note warn" role="status">This model does not know {plural}: {named}{more}.</p>'
 
 
-def vocabulary(card: ModelCard) -> str:
-    """Every word that a model with a small vocabulary knows."""
-    if not card.vocabulary:
-        return ""
-    words = " ".join(f"<span>{html.escape(word)}</span>" for word in card.vocabulary)
-    return (
-        '<details class="syn-words"><summary>The words it knows</summary>'
-        f"<p>{html.escape(card.note)}</p><div>{words}</div></details>"
-    )
-
-
 def range_note(outside: list[str]) -> str:
     """Whether the weights have seen cameras like these."""
     if not outside:
@@ -55,14 +80,18 @@ def range_note(outside: list[str]) -> str:
     return f'<span class="syn-range outside">outside the trained range</span> <small>{reasons}</small>'
 
 
-def estimate(plan) -> str:
-    """What a run will take (a ``syncam.memory.MemoryPlan``), or what to do if it can't be."""
+def estimate(plan, card: ModelCard) -> str:
+    """What a run will take (a ``syncam.memory.MemoryPlan``), or what to do if it can't be.
+
+    ``plan`` is None as long as the model is not there.
+    """
     if plan is None:
-        return ""
+        there = "" if not card.base else "The first run loads it; its files come from the Hugging Face hub, once."
+        return f'<p class="syn-note">{there}</p>' if there else ""
     try:
         plan.require()
     except ValueError as error:
-        return f'<p class="syn-note warn" role="status">{html.escape(str(error))}</p>'
+        return warning(str(error))
     memory = f", {plan.needed_bytes / 2**30:.1f} GB of memory" if plan.needed_bytes > 2**29 else ""
     return f'<p class="syn-note">about {duration(plan.seconds)}{memory}</p>'
 
@@ -71,17 +100,21 @@ def duration(seconds: float) -> str:
     return f"{max(1, round(seconds))} s" if seconds < 120 else f"{round(seconds / 60)} min"
 
 
-def progress(job: Job, before: int) -> str:
-    """How far a job is, with what can be seen of its views already. Empty when there is nothing left to say."""
+def progress(job: Job, before: int) -> tuple[str, str]:
+    """How far a job is: a line, and what can be seen of its views already. Empty when there is nothing left to say."""
     if job.state == "done":
-        return ""
+        return "", ""
     if job.finished:
         kept = " Your previous result is still here." if job.state == "stopped" else ""
         kind = "" if job.state == "stopped" else "warn"
-        return f'<p class="syn-note {kind}" role="status">{html.escape(job.message)}{kept}</p>'
-    step = job.progress
-    if step is None:
-        line, done = (f"waiting: {before} before you" if before > 1 else "waiting for the model"), 0.0
+        return f'<p class="syn-note {kind}" role="status">{html.escape(job.message)}{kept}</p>', ""
+    step, done = job.progress, 0.0
+    if job.state == "loading":
+        line = f"loading {html.escape(job.model)}"
+    elif job.state == "waiting":
+        line = f"waiting: {before} before you" if before > 1 else "you are next"
+    elif step is None:
+        line = "beginning"
     else:
         done = step.step / max(1, step.num_steps)
         line = f"{STAGES[step.stage]} {len(job.shot.rig)} views"
@@ -89,11 +122,9 @@ def progress(job: Job, before: int) -> str:
             line += f", step {step.step}/{step.num_steps}"
         if step.seconds_left is not None:
             line += f", about {duration(step.seconds_left)} left"
+    bar = f'<progress max="1" value="{done:.3f}" aria-label="progress"></progress>'
     pictures = "" if step is None or step.preview is None else _pictures(step.preview)
-    return (
-        f'<div class="syn-progress"><p role="status">{line}</p>'
-        f'<progress max="1" value="{done:.3f}" aria-label="progress"></progress>{pictures}</div>'
-    )
+    return f'<div class="syn-running"><p role="status">{line}</p>{bar}</div>', pictures
 
 
 def _pictures(preview: np.ndarray) -> str:
@@ -101,7 +132,7 @@ def _pictures(preview: np.ndarray) -> str:
         f'<img alt="coarse view {number}" style="--camera:{CAMERA_COLOURS[number - 1]}" src="{data_url(picture, 70)}">'
         for number, picture in enumerate(preview, 1)
     )
-    return f'<div class="syn-coarse">{cells}</div>'
+    return f'<div class="syn-coarse"><p>taking shape</p>{cells}</div>'
 
 
 def data_url(picture: np.ndarray, quality: int = 80, height: int | None = None) -> str:

@@ -1,0 +1,82 @@
+"""The settings of a run in the forms they take: the page's fields, a Shot, a recipe, the query of a link."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from syncam.cameras import Rig
+from syncam.rig_formats import read_rig, to_document
+from syncam.shot import ModelCard, Shot
+
+# What the page and its links call a setting, and the field of Shot that it is.
+FIELDS = {
+    "prompt": "prompt",
+    "rig": "rig",
+    "seed": "seed",
+    "steps": "num_inference_steps",
+    "guidance": "guidance_scale",
+    "frames": "num_frames",
+    "width": "width",
+    "height": "height",
+    "avoid": "negative_prompt",
+}
+TEXTS = ("prompt", "rig", "avoid", "model")
+
+
+def rig_from(value: Any) -> Rig:
+    """The rig that the page or a client sent: a document, a list of cameras, JSON text, inline text, a preset's name.
+
+    Raises: ValueError if it is none of these.
+    """
+    if isinstance(value, (dict, list)):
+        value = json.dumps(value)  # read by the same strict reader as a file
+    if not isinstance(value, str):
+        raise ValueError(f"a rig is JSON, text or a preset's name, got {type(value).__name__}")
+    return read_rig(value)
+
+
+def to_shot(values: Mapping[str, Any]) -> Shot:
+    """What the page's fields ask for, not yet checked against a model.  Raises: ValueError if there is no rig."""
+    return Shot(**{FIELDS[name]: rig_from(value) if name == "rig" else value for name, value in values.items()})
+
+
+def from_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for the page's fields, and ``model``, as far as the recipe tells them.
+
+    Raises: ValueError if it has no rig, or more cameras than fit.
+    """
+    values = {name: recipe.get(field) for name, field in {**FIELDS, "model": "model"}.items()}
+    values["rig"] = to_document(rig_from(values["rig"]))
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def to_query(values: Mapping[str, Any]) -> str:
+    """What :func:`from_query` reads, for a link that needs nothing kept on a server."""
+    rig = rig_from(values["rig"])
+    text = rig.to_text()
+    if Rig.from_text(text).cameras != rig.cameras:  # they move, or bring a label or a lens
+        text = json.dumps(to_document(rig), separators=(",", ":"))
+    return urlencode({name: value for name, value in {**values, "rig": text}.items() if value not in (None, "")})
+
+
+def from_query(query: Mapping[str, str]) -> dict[str, Any]:
+    """Values for the page's fields, and ``model``; what else an address may say is ignored.
+
+    Raises: ValueError if one can't be read.
+    """
+    values = {name: query[name] for name in (*FIELDS, "model") if query.get(name)}
+    for name, text in values.items():
+        if name == "rig":
+            values[name] = to_document(read_rig(text))
+        elif name not in TEXTS:
+            values[name] = int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+    return values
+
+
+def check(values: Mapping[str, Any], card: ModelCard) -> None:
+    """Raises: ValueError if the model can't do what values for some of the fields say."""
+    to_shot({"prompt": "any", "rig": "arc4", **values}).resolved(card)
