@@ -25,6 +25,7 @@ from itertools import compress, islice
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -42,15 +43,19 @@ from syncam.backbones.base import latent_times
 from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer
 from syncam.cameras import Intrinsics
 from syncam.datasets import Fit, SynCamVideo
+from syncam.evaluate import contact_sheet, held_out
 from syncam.multiview import camera_features
-from syncam.pipeline import write_manifest
+from syncam.pipeline import Pipeline, write_manifest
 from syncam.shot import ModelCard, TrainedRange
 
 SHARD_SCENES = 64
+SHEET_SCENES = 4
 VIEWS_PER_SCENE = 6
 MOVING_CAMERAS = 0.3
 POSE_UNIT_M = 5.0
-NOISE_SHIFT = 6.0
+NOISE_SHIFT = 6.0  # most of the training is at high noise, where text, geometry and agreement are learned
+DETAIL, DETAIL_SHIFT = 0.5, 1.5  # this part of it is at lower noise, where pictures become sharp
+LEAST_NOISE = 0.3  # below this noise level an error counts no more than at it
 VIEW_IDS = 8  # views are numbered at random among these while training, so that eight views find no unknown number
 STAGES = ("base", "multiview")
 TOY_RANGE = TrainedRange(toyworld.DISTANCE_M, toyworld.ELEVATION_DEG, 360.0, 4, moving_cameras=True)
@@ -75,7 +80,9 @@ class TrainConfig:
     layers: int = 6
     width: int = 256
     frozen_base: bool = False  # the paper's way: only what the multi-view module added is trained
-    no_view_attention: bool = False  # for comparison: each view attends to itself alone
+    no_view_attention: bool = False  # for comparison: views never meet while training
+    relative_poses: bool = False  # for comparison: cameras as seen from view 0, as in the published weights
+    token_rays: bool = True  # the camera encoder reads every token's ray beside the pose
     muon_lr: float = 4e-3
     adamw_lr: float = 1e-3
     ema_decay: float = 0.999
@@ -83,6 +90,7 @@ class TrainConfig:
     text_dropout: float = 0.1
     source_view: float = 0.15  # how often view 0 is given as a clean video (section 3.5 of the paper)
     save_minutes: float = 4.0
+    sheet_steps: int = 500  # how often a contact sheet of held-out scenes is drawn
     compile: bool = False
     init: Path | None = None  # a model folder to start from, instead of random weights
     data: Path | None = None  # a folder of SynCamVideo v1 or v2 to train on, instead of the toy world
@@ -127,8 +135,8 @@ class TextToViews(nn.Module):
         kwargs = None if cameras is None else {"cameras": cameras, "view_ids": view_ids}
         velocity = self.transformer(noisy, sigma * 1000, prompt_embeds, return_dict=False, attention_kwargs=kwargs)[0]
         target = (noisy.float() - latents) / level.clamp(min=1e-3)
-        # |x_hat - x|^2 / sigma^2, but no steeper than at sigma = 0.05, where only noise would be left to learn
-        error = (velocity.float() - target) * level / level.clamp(min=0.05)
+        # |x_hat - x|^2 / sigma^2, but no steeper than at LEAST_NOISE: else the last details outweigh everything
+        error = (velocity.float() - target) * level / level.clamp(min=LEAST_NOISE)
         noised = (sigma > 0).float()
         error = (error.square().mean(1) * weight).mean((1, 2, 3))
         return (error * noised).sum() / noised.sum()
@@ -331,7 +339,7 @@ def build_model(config: TrainConfig) -> TextToViews:
     else:
         vocab_size = len(load_tokenizer(config))
         text_encoder = embedded.build_text_encoder(vocab_size)
-        transformer = embedded.build_transformer(width=config.width, layers=config.layers)
+        transformer = embedded.build_transformer(width=config.width, layers=config.layers, token_rays=config.token_rays)
     if config.compile:
         transformer.compile_repeated_blocks(dynamic=False)
     return TextToViews(text_encoder, transformer).bfloat16().train()
@@ -364,7 +372,7 @@ def save_model(model: TextToViews, config: TrainConfig, trained: TrainedRange) -
         size_multiple=2 * embedded.PATCH,
         fps=toyworld.FPS,
         hfov_deg=toyworld.HFOV_DEG,
-        relative_poses=False,
+        relative_poses=config.relative_poses,
         pose_unit_m=POSE_UNIT_M,
         trained=trained,
         num_inference_steps=12,
@@ -439,17 +447,22 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
     """All inputs of one training step, a function of the seed, the step and the scenes on disk."""
     rng = random.Random(f"{stage} {config.seed} {step} {rank}")
     generator = torch.Generator().manual_seed(rng.getrandbits(48))
-    num_views = 1 if stage == "base" else rng.choices((4, 2, 1), (70, 15, 15))[0]
+    alone = stage == "base" or config.no_view_attention
+    num_views = 1 if alone else rng.choices((4, 2, 1), (70, 15, 15))[0]
     num_views = min(num_views, dataset.num_views)
     latents, c2w, captions, weight = dataset.batch(rng, max(1, config.views_per_step // num_views), num_views)
     captions = ["" if rng.random() < config.text_dropout else caption for caption in captions]
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
     unit = torch.sigmoid(torch.randn(len(captions), generator=generator))
-    sigma = (NOISE_SHIFT * unit / (1 + (NOISE_SHIFT - 1) * unit)).repeat_interleave(num_views)
+    shift = torch.where(torch.rand(len(captions), generator=generator) < DETAIL, DETAIL_SHIFT, NOISE_SHIFT)
+    sigma = (shift * unit / (1 + (shift - 1) * unit)).repeat_interleave(num_views)
     cameras = view_ids = None
     if stage == "multiview":
-        lens = torch.from_numpy(Intrinsics.from_hfov(toyworld.HFOV_DEG, TOKENS, TOKENS).K)
-        cameras = camera_features(c2w, False, POSE_UNIT_M, lens.expand(num_views, -1, -1), (TOKENS, TOKENS))
+        lenses = None
+        if config.token_rays:
+            lens = torch.from_numpy(Intrinsics.from_hfov(toyworld.HFOV_DEG, TOKENS, TOKENS).K)
+            lenses = lens.expand(num_views, -1, -1)
+        cameras = camera_features(c2w, config.relative_poses, POSE_UNIT_M, lenses, (TOKENS, TOKENS))
         view_ids = torch.tensor(rng.sample(range(VIEW_IDS), num_views))
         if num_views > 1:
             given = torch.rand(len(captions), generator=generator) < config.source_view
@@ -486,6 +499,7 @@ def fit(stage: str, model: TextToViews, dataset: LatentScenes, config: TrainConf
             weights.publish(weights.ema.shadow_params)
             save_model(model, config, dataset.trained_range() if config.data else TOY_RANGE)
             weights.publish(weights.masters)
+            draw_loss(config.out)
 
     if start < num_steps:
         dataset.wait_for(min(config.num_scenes, 4 * SHARD_SCENES))
@@ -503,6 +517,9 @@ def fit(stage: str, model: TextToViews, dataset: LatentScenes, config: TrainConf
             if step % 50 == 49:
                 dataset.refresh()
                 log(config.out / f"{stage}_loss.csv", step + 1, float(np.mean(losses[-50:])))
+            if stage == "multiview" and step % config.sheet_steps == config.sheet_steps - 1:
+                save(step + 1)
+                draw_sheet(config.out, step + 1)
             if time.time() - saved > 60 * config.save_minutes:
                 save(step + 1)
                 saved = time.time()
@@ -518,3 +535,22 @@ def schedule(step: int, num_steps: int, cool_down: float) -> float:
 def log(path: Path, *row) -> None:
     with path.open("a", newline="") as file:
         csv.writer(file).writerow(row)
+
+
+def draw_loss(out: Path) -> None:
+    """The loss of every stage so far, as ``loss.html``."""
+    figure = go.Figure(layout={"xaxis_title": "step", "yaxis": {"type": "log", "title": "loss"}})
+    for path in sorted(out.glob("*_loss.csv")):
+        steps, losses = np.loadtxt(path, delimiter=",", ndmin=2).T
+        figure.add_scatter(x=steps, y=losses, name=path.stem.removesuffix("_loss"))
+    figure.write_html(out / "loss.html", include_plotlyjs="directory")
+
+
+def draw_sheet(out: Path, step: int) -> None:
+    """What the saved model makes of held-out scenes, each below the renderer's truth, as ``sheets/<step>.png``."""
+    pipeline, videos = Pipeline.load(str(out / "model")), []
+    for number in range(SHEET_SCENES):
+        scene, shot = held_out(0, number)
+        videos += [toyworld.record(scene, shot.rig), pipeline.generate(shot)]
+    (out / "sheets").mkdir(exist_ok=True)
+    contact_sheet(videos).save(out / "sheets" / f"{step:06d}.png")

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from syncam.backbones.wan import MultiViewWanTransformer
 from syncam.cameras import Rig
@@ -51,8 +52,12 @@ def weights(config):
     return MultiViewWanTransformer.from_pretrained(config.out / "model" / "transformer").state_dict()
 
 
-def test_a_trained_model_generates_through_the_one_pipeline(start):
-    config = start("run")
+def test_a_trained_model_generates_through_the_one_pipeline_and_shows_what_it_makes(start, monkeypatch):
+    monkeypatch.setattr("syncam.train.SHEET_SCENES", 1)
+    config = start("run", sheet_steps=4)
+    with Image.open(config.out / "sheets" / "000004.png") as sheet:
+        assert sheet.size == (4 * 3 * 128, 2 * 128)
+    assert (config.out / "loss.html").exists()
     video = Pipeline.load(str(config.out / "model")).generate(
         Shot("a red ball", Rig.from_text("5,10,0;5,10,60"), seed=1, num_inference_steps=2)
     )
@@ -83,6 +88,14 @@ def test_the_loss_is_written_down_and_falls(start):
 def test_the_learning_rate_warms_up_holds_and_falls_to_nothing():
     rates = [schedule(step, 1000, 0.3) for step in range(1000)]
     assert rates[0] < rates[49] == rates[500] == 1.0 > rates[900] > rates[999] > 0
+
+
+@pytest.mark.parametrize("option", [{"relative_poses": True}, {"token_rays": False}, {"no_view_attention": True}])
+def test_every_variant_of_the_comparison_trains_and_is_told_by_its_files(start, option):
+    config = start("variant", base_steps=0, multiview_steps=1, **option)
+    pipeline = Pipeline.load(str(config.out / "model"))
+    assert pipeline.card.relative_poses == config.relative_poses
+    assert pipeline.backbone.token_rays == config.token_rays
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def build_text_encoder(vocab_size: int, width: int = 64, layers: int = 2) -> UMT
 
 
 def build_transformer(
-    z_dim: int = Z_DIM, width: int = 256, layers: int = 6, text_dim: int = 64
+    z_dim: int = Z_DIM, width: int = 256, layers: int = 6, text_dim: int = 64, token_rays: bool = True
 ) -> MultiViewWanTransformer:
     """A small multi-view Wan. Two by two latents make a token: 4 x 4 tokens a latent frame at 128 pixels."""
     return MultiViewWanTransformer(
@@ -154,7 +154,7 @@ def build_transformer(
         num_layers=layers,
         rope_max_seq_len=128,
         prediction_type="sample",
-        token_rays=True,
+        token_rays=token_rays,
     )
 
 
