@@ -16,18 +16,34 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import plotly.graph_objects as go
 from PIL import Image
+from plotly.subplots import make_subplots
 from tqdm.auto import tqdm
 
 from syncam import toyworld
 from syncam.cameras import Rig
 from syncam.measures import measure_scene
 from syncam.pipeline import Pipeline
-from syncam.shot import Shot
+from syncam.preview import CAMERA_COLOURS
+from syncam.shot import SOLVERS, Shot
 from syncam.video import MultiViewVideo, write_mp4
 
+SWEEP_STEPS = (4, 8, 12, 20, 50)
+SWEEP = {
+    f"{solver}, {steps} steps": {"solver": solver, "num_inference_steps": steps}
+    for solver in SOLVERS["wan"]
+    for steps in SWEEP_STEPS
+}
+SWEEP |= {f"guidance {scale:g}": {"guidance_scale": scale} for scale in (1.0, 1.25, 1.5, 2.0, 3.0, 5.0)}
+SWEEP |= {
+    f"guidance 3 on {begin:.0%} to {end:.0%} of the steps": {"guidance_scale": 3.0, "guidance_interval": (begin, end)}
+    for begin, end in ((0.0, 0.5), (0.25, 0.75), (0.5, 1.0))
+}
 SHEET_FRAMES = (0, 8, 16)
 SHEET_SCENES = 10
+# Of the others, nobody knows where in the world the subject is: a prompt doesn't tell.
+OF_THIS_SCENE = ("renderer", "a given video, 3 new views", "the same, not shown it")
 
 
 def held_out(seed: int, number: int, num_views: int = 4, moving: float = 0.0) -> tuple[toyworld.Scene, Shot]:
@@ -85,7 +101,7 @@ def evaluate(model: str, out: Path, num_scenes: int, seed: int, **settings) -> s
         for name, (make, options) in conditions.items():
             scene, shot = held_out(seed, number, **options)
             video = make(scene, replace(shot, **settings))
-            rows[name].append(measure_scene(video, scene))
+            rows[name].append(measure_scene(video, scene, name in OF_THIS_SCENE))
             if number < SHEET_SCENES and name in ("renderer", "4 views"):
                 sheet.append(video)
     figures = {name: summarise(row) for name, row in rows.items()}
@@ -94,6 +110,43 @@ def evaluate(model: str, out: Path, num_scenes: int, seed: int, **settings) -> s
     (out / "table.md").write_text(table, encoding="utf-8")
     contact_sheet(sheet).save(out / "sheet.png")
     return table
+
+
+def sweep(model: str, out: Path, num_scenes: int, seed: int) -> str:
+    """Quality against steps, solver and guidance, four views each; write ``sweep.md``, ``sweep.json``, ``sweep.html``.
+
+    Returns: the table, as Markdown.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    pipeline = Pipeline.load(model)
+    rows: dict[str, list[dict]] = {}
+    for number in tqdm(range(num_scenes), desc="scenes"):
+        scene, shot = held_out(seed, number)
+        for name, settings in SWEEP.items():
+            video = pipeline.generate(replace(shot, **settings))
+            seconds = {"seconds": np.array([video.recipe["seconds"]["denoise"]])}
+            rows.setdefault(name, []).append(measure_scene(video, scene, of_this_scene=False) | seconds)
+    figures = {}
+    for name, row in rows.items():
+        seconds = float(np.median(np.concatenate([measures.pop("seconds") for measures in row])))
+        figures[name] = summarise(row) | {"seconds for four views (median)": seconds}
+    table = as_table(figures)
+    (out / "sweep.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    (out / "sweep.md").write_text(table, encoding="utf-8")
+    sweep_plot(figures).write_html(out / "sweep.html", include_plotlyjs=True)
+    return table
+
+
+def sweep_plot(figures: dict[str, dict[str, float]]) -> go.Figure:
+    """Reprojection error and shape against the number of steps, a line for each solver."""
+    plot = make_subplots(1, 2, subplot_titles=("reprojection error, % of width", "shape as asked, %"))
+    for colour, solver in zip(CAMERA_COLOURS, SOLVERS["wan"], strict=False):
+        for column, figure in enumerate(("reprojection error, % of width", "shape as asked, %"), 1):
+            values = [figures[f"{solver}, {steps} steps"][figure] for steps in SWEEP_STEPS]
+            style = {"line_color": colour, "name": solver, "showlegend": column == 1}
+            plot.add_scatter(x=SWEEP_STEPS, y=values, row=1, col=column, **style)
+    plot.update_xaxes(title="denoising steps", type="log", tickvals=SWEEP_STEPS)
+    return plot.update_layout(template="plotly_white", width=1000, height=380)
 
 
 def summarise(row: list[dict[str, np.ndarray]]) -> dict[str, float]:
@@ -110,6 +163,10 @@ def summarise(row: list[dict[str, np.ndarray]]) -> dict[str, float]:
         "shape as asked, %": 100 * over(np.mean, joined["shape"]),
         "reprojection error, % of width": over(np.mean, joined["reprojection"]),
         "the same, median over scenes": over(np.median, per_scene),
+        "subject's place, half of the cameras against the others, % of the scene's size (median)": over(
+            np.median, joined["halves"]
+        ),
+        "subject's place in the world, % of the scene's size (median)": over(np.median, joined["world"]),
         "elevation error, degrees (median)": over(np.median, joined["elevation"]),
         "distance error, % (median)": over(np.median, joined["distance"]),
         "pairs of views without lag, %": 100 * over(np.mean, joined["lag"] == 0),

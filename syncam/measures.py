@@ -6,6 +6,7 @@ None of it knows which model made the frames; the renderer's own videos say how 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
 
@@ -18,6 +19,8 @@ from syncam.cameras import look_at_centre
 from syncam.video import MultiViewVideo
 
 MIN_PIXELS = 8  # of a subject that counts as found, at 128 pixels
+SCENE_SIZE_M = 4.0  # across: no subject goes further than 2 m from the centre
+LEAST_SINE = 0.25  # of the angle between two directions that can fix a place
 CROP = 24  # pixels of the square that a shape is read from
 
 
@@ -92,6 +95,45 @@ def reprojection_errors(video: MultiViewVideo, places: np.ndarray) -> np.ndarray
             back = lens.project(triangulate(pixels, cameras, lens), cameras)
             errors.append(100 * np.linalg.norm(back - pixels, axis=-1) / lens.width)
     return np.nan_to_num(np.concatenate(errors), nan=100.0) if errors else np.zeros(0)
+
+
+def places_in_the_world(video: MultiViewVideo, places: np.ndarray, views: Sequence[int]) -> np.ndarray:
+    """Where some of the views say the subject is, in metres: (t, 3), NaN where they can't say.
+
+    They can where at least two of them see it, from directions that are not nearly the same or opposite.
+    Args: ``places`` (v, t, 2) from :func:`subject_places`.
+    """
+    lens, c2w, found = video.lens(), video.c2w(), np.full((video.num_frames, 3), np.nan)
+    for moment in range(video.num_frames):
+        seen = [view for view in views if np.isfinite(places[view, moment, 0])]
+        directions = c2w[seen, moment, :3, 2]
+        if any(np.linalg.norm(np.cross(a, b)) > LEAST_SINE for a, b in combinations(directions, 2)):
+            found[moment] = triangulate(places[seen, moment], c2w[seen, moment], lens)
+    return found
+
+
+def halves_apart(video: MultiViewVideo, places: np.ndarray) -> np.ndarray:
+    """How far apart half of the cameras and the other half find the subject, in percent of the scene's size: (n,).
+
+    No view is in both halves, so that each is put to the test by views that it took no part in.
+    """
+    everyone, apart = set(range(len(places))), []
+    for half in combinations(sorted(everyone), len(everyone) // 2):
+        if 0 in half and len(half) >= 2:
+            other = sorted(everyone - set(half))
+            apart.append(places_in_the_world(video, places, half) - places_in_the_world(video, places, other))
+    distances = np.linalg.norm(np.reshape(apart, (-1, 3)), axis=-1)
+    return 100 * distances[np.isfinite(distances)] / SCENE_SIZE_M
+
+
+def off_the_world(video: MultiViewVideo, places: np.ndarray, scene: toyworld.Scene) -> np.ndarray:
+    """How far from where it is all views but the first find the subject, in percent of the scene's size: (n,).
+
+    Only for videos of this very scene: the renderer's, and views generated from a given first one.
+    """
+    found = places_in_the_world(video, places, range(1, len(places)))
+    distances = np.linalg.norm(found - scene.trajectory(np.linspace(0, 1, video.num_frames))[0], axis=-1)
+    return 100 * distances[np.isfinite(distances)] / SCENE_SIZE_M
 
 
 class ShapeReader(nn.Module):
@@ -260,21 +302,26 @@ def measure(video: MultiViewVideo, colour: str) -> dict[str, np.ndarray]:
     }
 
 
-def measure_scene(video: MultiViewVideo, scene: toyworld.Scene) -> dict[str, np.ndarray]:
+def measure_scene(video: MultiViewVideo, scene: toyworld.Scene, of_this_scene: bool = False) -> dict[str, np.ndarray]:
     """The same, and what can be read when the prompt said everything: shape, cameras, and of a bounce the timing.
 
-    Returns: as :func:`measure`, with ``shape`` (v,) bool, ``elevation`` (v,) in degrees and ``distance`` (v,) in
-        percent (how far the camera in the picture is from where it was asked to be), and ``lag`` (pairs,) in frames.
+    Args: ``of_this_scene``: whether the video shows not only such a scene but this one, to the last metre.
+    Returns: as :func:`measure`, with ``halves`` (n,), see :func:`halves_apart`, ``world`` (n,), see
+        :func:`off_the_world`, ``shape`` (v,) bool, ``elevation`` (v,) in degrees and ``distance`` (v,) in percent (how
+        far the camera in the picture is from where it was asked to be), and ``lag`` (pairs,) in frames.
     """
     figures, moment = measure(video, scene.colour), video.num_frames // 2
     frames, reader = video.frames[:, moment], CameraReader(scene)
+    places = subject_places(video.frames, scene.colour)
+    figures["halves"] = halves_apart(video, places)
+    figures["world"] = off_the_world(video, places, scene) if of_this_scene else np.zeros(0)
     figures["shape"] = np.array([shape == scene.shape for shape in shape_reader().read(frames, scene.colour)])
     asked = place_of(video.c2w()[:, moment])
     seen = np.stack([reader.read(frame) for frame in frames])
     figures["distance"] = 100 * np.abs(seen[:, 0] / asked[:, 0] - 1)
     figures["elevation"] = np.abs(seen[:, 1] - asked[:, 1])
     bounces = scene.motion == "bounce" and not any(camera.moves for camera in video.rig.cameras)
-    figures["lag"] = np.array(lags(subject_places(video.frames, scene.colour)) if bounces else [])
+    figures["lag"] = np.array(lags(places) if bounces else [])
     return figures
 
 

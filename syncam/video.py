@@ -25,7 +25,9 @@ import numpy as np
 from PIL import Image
 
 from syncam.cameras import Camera, Intrinsics, Rig
+from syncam.points import to_ply, triangulated_points
 from syncam.rig_formats import FRAME_PATH, export_cameras, from_document, strict_json, to_document
+from syncam.rig_formats.fields import json_lines
 
 RECIPE_FORMAT, RECIPE_VERSION = "syncam-recipe", 1
 MAX_RECIPE_BYTES = 4 << 20
@@ -348,12 +350,24 @@ def animation(frames: np.ndarray, fps: float, kind: str = "gif") -> bytes:
     return buffer.getvalue()
 
 
+_ZIP_README = """\
+Metres; world right-handed, z up; the cameras look at the origin.
+
+nerfstudio, first moment:  ns-train splatfacto --data THIS_FOLDER
+nerfstudio, all of time:   ns-train METHOD --data THIS_FOLDER dnerf-data
+4DGaussians:               python train.py -s THIS_FOLDER   (square pictures only)
+COLMAP, 3D Gaussian splatting, first moment:  THIS_FOLDER/colmap
+Blender:                   open cameras.py in the Scripting workspace and run it
+"""
+
+
 def zip_result(folder: Path | str) -> Path:
     """Puts a saved result into one zip in its folder, ready for 3D and 4D reconstruction.
 
-    In it: the videos and the recipe; every frame as PNG; cameras as nerfstudio ``transforms.json`` and COLMAP
-    ``sparse/0`` for the first moment, D-NeRF ``transforms_train.json`` and ``transforms_test.json`` for all of time
-    (what 4D Gaussian splatting reads), and SynCamVideo v2.
+    In it: the videos and the recipe; every frame as PNG; the first moment for nerfstudio (``transforms.json``) and, in
+    a folder of its own, as a COLMAP model with its pictures; all of time as D-NeRF's ``transforms_*.json``, which
+    nerfstudio and 4DGaussians read (the latter wants square pictures); points to start from, where the views agree on
+    any; cameras as SynCamVideo v2 and for Blender. ``README.txt`` says which program is given what.
     """
     folder = Path(folder)
     video = MultiViewVideo.load(folder)
@@ -363,9 +377,18 @@ def zip_result(folder: Path | str) -> Path:
     files |= export_cameras(cameras, "syncamvideo-v2", **options)
     files |= export_cameras(cameras, "blender", **options)
     files |= export_cameras(cameras, "dnerf", **options)
-    files["transforms_test.json"] = files["transforms_train.json"]
-    files |= export_cameras(cameras, "nerfstudio", fps=video.fps, image_path=FRAME_PATH)
-    files |= {f"sparse/0/{name}": data for name, data in export_cameras(cameras, "colmap").items()}
+    files |= {f"transforms_{split}.json": files["transforms_train.json"] for split in ("val", "test")}
+    points, colours = triangulated_points(video.frames[:, 0], video.c2w()[:, 0], video.lens())
+    if len(points):
+        # The same points under the names that nerfstudio (and others) and 4DGaussians look for.
+        files |= dict.fromkeys(("points3d.ply", "fused.ply"), to_ply(points, colours))
+    (transforms,) = export_cameras(cameras, "nerfstudio", fps=video.fps, image_path=FRAME_PATH).values()
+    files["transforms.json"] = _for_nerfstudio(transforms, "points3d.ply" if len(points) else "")
+    # Not at the top: where 4DGaussians finds a folder "sparse", it looks at nothing else.
+    model = export_cameras(cameras, "colmap", image_path="view_{view:02d}.png", points=(points, colours))
+    files |= {f"colmap/sparse/0/{name}": data for name, data in model.items()}
+    files |= {f"colmap/images/view_{view:02d}.png": _png(frames[0]) for view, frames in enumerate(video.frames, 1)}
+    files["README.txt"] = _ZIP_README.encode()
     target = folder / "result.zip"
     with tempfile.TemporaryDirectory(prefix=".zipping-", dir=folder) as temporary:
         unfinished = Path(temporary) / target.name
@@ -374,10 +397,21 @@ def zip_result(folder: Path | str) -> Path:
                 archive.writestr(name, data)
             for view, frames in enumerate(video.frames, 1):
                 for number, frame in enumerate(frames, 1):
-                    png = io.BytesIO()
-                    Image.fromarray(frame).save(png, "png")
                     # Stored: a PNG is compressed already.
-                    name = FRAME_PATH.format(view=view, frame=number)
-                    archive.writestr(name, png.getvalue(), zipfile.ZIP_STORED)
+                    archive.writestr(FRAME_PATH.format(view=view, frame=number), _png(frame), zipfile.ZIP_STORED)
         os.replace(unfinished, target)
     return target
+
+
+def _for_nerfstudio(transforms: bytes, points: str) -> bytes:
+    """Names the points, and the pictures of each split: of so few, its own split leaves none to look at."""
+    document = json.loads(transforms)
+    paths = [frame["file_path"] for frame in document["frames"]]
+    document |= {f"{split}_filenames": paths for split in ("train", "val", "test")}
+    return json_lines(document | ({"ply_file_path": points} if points else {}), "frames").encode()
+
+
+def _png(frame: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "png")
+    return buffer.getvalue()

@@ -167,7 +167,8 @@ def test_the_zip_holds_frames_and_cameras_for_reconstruction(saved):
     names = archive.namelist()
     for name in (
         *("view_01.mp4", "mosaic.mp4", "recipe.json", "camera_extrinsics.json", "transforms.json", "cameras.py"),
-        *("transforms_train.json", "transforms_test.json", "sparse/0/cameras.txt", "sparse/0/images.txt"),
+        *("transforms_train.json", "transforms_val.json", "transforms_test.json", "README.txt"),
+        *("colmap/sparse/0/cameras.txt", "colmap/sparse/0/images.txt", "colmap/images/view_04.png"),
     ):
         assert name in names
     for name in ("transforms.json", "transforms_train.json"):

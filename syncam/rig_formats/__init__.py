@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from syncam.cameras import Rig
 from syncam.rig_formats import blender, colmap, syncamvideo, transforms
 from syncam.rig_formats.camera_file import TITLES, CameraFile, CameraList, Source, pictures_of
@@ -171,6 +173,7 @@ def export_cameras(
     num_frames: int = 1,
     fps: float = 16.0,
     image_path: str | None = None,
+    points: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, bytes]:
     """Camera files in another program's format: file name -> contents (COLMAP has three files, the others one).
 
@@ -178,7 +181,8 @@ def export_cameras(
         every frame, are taken at this many evenly spaced times. ``image_path``: how the pictures are called, with
         ``{view}`` and, where there is one file a frame, ``{frame}``; both count from 1. Without it, pictures
         keep the names that the file they come from gave them; else COLMAP names them after the cameras' labels if it
-        can, D-NeRF as ``FRAME_PATH``, and the others name videos (``VIDEO_PATH``).
+        can, D-NeRF as ``FRAME_PATH``, and the others name videos (``VIDEO_PATH``). ``points``: (n, 3) metres and (n, 3)
+        uint8 colours, which only COLMAP's text model holds.
     Raises: ValueError if the format is unknown or can't hold these cameras.
     """
     if to not in FILE_NAMES:
@@ -204,7 +208,7 @@ def export_cameras(
         return {FILE_NAMES[to]: transforms.to_nerfstudio(pictures, fps)}
     if to == "dnerf":
         return {FILE_NAMES[to]: transforms.to_dnerf(pictures)}
-    return colmap.to_text(pictures) if to == "colmap" else colmap.to_binary(pictures)
+    return colmap.to_text(pictures, *points or ((), ())) if to == "colmap" else colmap.to_binary(pictures)
 
 
 def write_cameras(out: Path, cameras: CameraList, to: str | None = None, **options) -> list[Path]:

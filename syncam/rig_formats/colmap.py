@@ -144,7 +144,7 @@ def _tables(pictures: list[Picture]) -> tuple[dict[Intrinsics, int], list[tuple[
     return lenses, images
 
 
-def to_text(pictures: list[Picture]) -> dict[str, bytes]:
+def to_text(pictures: list[Picture], points: Sequence = (), colours: Sequence = ()) -> dict[str, bytes]:
     lenses, images = _tables(pictures)
     says = "# metres; world right-handed, z up; w2c with OpenCV camera axes (x right, y down, z forward)\n"
     cameras_txt = says + "# CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]\n"
@@ -153,7 +153,10 @@ def to_text(pictures: list[Picture]) -> dict[str, bytes]:
     images_txt = says + "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME, then a line of its points (none)\n"
     for number, pose, camera, name in images:
         images_txt += f"{number} {' '.join(map(repr, pose))} {camera} {name}\n\n"
-    files = {"cameras.txt": cameras_txt, "images.txt": images_txt, "points3D.txt": says}
+    points_txt = says + "# POINT3D_ID, X, Y, Z, R, G, B, ERROR, then where it was seen (not told)\n"
+    for number, ((x, y, z), (r, g, b)) in enumerate(zip(points, colours, strict=True), 1):
+        points_txt += f"{number} {x:.6f} {y:.6f} {z:.6f} {r} {g} {b} 0\n"
+    files = {"cameras.txt": cameras_txt, "images.txt": images_txt, "points3D.txt": points_txt}
     return {name: text.encode() for name, text in files.items()}
 
 
