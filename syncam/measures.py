@@ -127,12 +127,15 @@ def halves_apart(video: MultiViewVideo, places: np.ndarray) -> np.ndarray:
 
 
 def off_the_world(video: MultiViewVideo, places: np.ndarray, scene: toyworld.Scene) -> np.ndarray:
-    """How far from where it is all views but the first find the subject, in percent of the scene's size: (n,).
+    """How far from its centre of mass all views but the first find the subject, in percent of the scene's size: (n,).
 
-    Only for videos of this very scene: the renderer's, and views generated from a given first one.
+    That is what the middle of a silhouette is near, from every side. Only for videos of this very scene: the
+    renderer's, and views generated from a given first one.
     """
     found = places_in_the_world(video, places, range(1, len(places)))
-    distances = np.linalg.norm(found - scene.trajectory(np.linspace(0, 1, video.num_frames))[0], axis=-1)
+    truth = scene.trajectory(np.linspace(0, 1, video.num_frames))[0]
+    truth[:, 2] -= 0.5 * scene.radius_m if scene.shape == "cone" else 0.0  # a quarter of its height above its base
+    distances = np.linalg.norm(found - truth, axis=-1)
     return 100 * distances[np.isfinite(distances)] / SCENE_SIZE_M
 
 

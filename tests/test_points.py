@@ -4,6 +4,7 @@ import json
 import random
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from PIL import Image
 
 from syncam import toyworld
 from syncam.cameras import Intrinsics
-from syncam.measures import SCENE_SIZE_M, subject_places, triangulate
+from syncam.evaluate import held_out
+from syncam.measures import SCENE_SIZE_M, halves_apart, off_the_world, subject_places, triangulate
 from syncam.points import to_ply, triangulated_points
 from syncam.rig_formats import read_cameras, read_rig
 from syncam.video import zip_result
@@ -119,3 +121,17 @@ def test_a_ply_holds_what_was_put_in(tmp_path):
     (tmp_path / "a.ply").write_bytes(to_ply(np.array([[1, -2, 0.5]]), np.array([[255, 0, 7]], np.uint8)))
     (point,) = read_ply(tmp_path / "a.ply")
     assert point.tolist() == (1, -2, 0.5, 0, 0, 0, 255, 0, 7)
+
+
+def test_half_of_the_cameras_find_the_subject_where_the_others_do_and_where_it_is():
+    halves, world = [], []
+    for number in range(8):
+        scene, shot = held_out(3, number)
+        video = toyworld.record(scene, shot.rig, num_frames=3)
+        places = subject_places(video.frames, scene.colour)
+        halves.append(halves_apart(video, places))
+        world.append(off_the_world(video, places, scene))
+        turned = replace(video, frames=np.roll(video.frames, 1, axis=0))  # every camera shows what another one saw
+        elsewhere = halves_apart(turned, subject_places(turned.frames, scene.colour))
+        assert not len(elsewhere) or np.median(elsewhere) > 2 * np.median(halves[-1])
+    assert np.median(np.concatenate(halves)) < 5 and np.median(np.concatenate(world)) < 2
