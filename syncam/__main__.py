@@ -7,6 +7,7 @@ A person's mistake is one line on stderr and exit code 2.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         *(add_generate, add_convert, add_preview, add_dataset),
-        *(add_train, add_evaluate, add_verify, add_benchmark),
+        *(add_train, add_calibrate, add_evaluate, add_verify, add_benchmark),
     ):
         add(commands)
     options = parser.parse_args(arguments)
@@ -60,6 +61,13 @@ def two_numbers(argument: str) -> tuple[float, ...]:
     return tuple(float(part) for part in argument.split(","))
 
 
+def json_file(argument: str):
+    try:
+        return json.loads(Path(argument).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{argument!r:.80} can't be read: {error.strerror}") from None
+
+
 def add_generate(commands) -> None:
     command = commands.add_parser("generate", help="one synchronised video per camera")
     command.add_argument("prompt", help="the scene, such as 'a red ball bouncing on stone tiles'")
@@ -76,6 +84,14 @@ def add_generate(commands) -> None:
     )
     command.add_argument("--source-video", help="a video of the scene as camera 1 sees it; the others are generated")
     command.add_argument("--source-guidance-scale", type=float, help="how strictly it is followed (the model's own)")
+    command.add_argument(
+        "--mag-cache",
+        type=float,
+        default=0.0,
+        metavar="THRESHOLD",
+        help="leave out steps that would change less, such as 0.03: faster, not quite the same (0)",
+    )
+    command.add_argument("--mag-ratios", type=json_file, metavar="FILE", help="what calibrate wrote (the model's own)")
     command.add_argument("--save-frames", action="store_true", help="also write frames.npy (view, frame, y, x, rgb)")
     command.set_defaults(run=generate)
 
@@ -259,6 +275,30 @@ def train(options: argparse.Namespace) -> None:
     print(f"trained model: {folder}")
 
 
+def add_calibrate(commands) -> None:
+    command = commands.add_parser("calibrate", help="measure what --mag-cache goes by, in one run of a model")
+    command.add_argument("prompt", help="any scene that the model knows")
+    command.add_argument("--rig", required=True, help=RIG_HELP)
+    command.add_argument("--out", required=True, type=Path, help="a .json file, for --mag-ratios")
+    command.add_argument("--seed", type=int, default=0, help="of the run (%(default)s)")
+    add_model_options(command)
+    command.set_defaults(run=calibrate)
+
+
+def calibrate(options: argparse.Namespace) -> None:
+    from syncam.pipeline import Pipeline
+    from syncam.rig_formats import read_rig
+    from syncam.shot import ModelCard, Shot
+
+    settings = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name, *_ in MODEL_SETTINGS}
+    shot = Shot(options.prompt, read_rig(path_or_text(options.rig)), seed=options.seed, **settings)
+    shot.resolved(ModelCard.load(options.model))
+    pipeline = Pipeline.load(options.model, options.base, options.revision, options.weights_revision, fp8=options.fp8)
+    ratios = [round(ratio, 4) for ratio in pipeline.calibrate(shot)]
+    options.out.write_text(json.dumps(ratios), encoding="utf-8")
+    print(f"{ratios}\nwritten to {options.out}")
+
+
 def add_evaluate(commands) -> None:
     command = commands.add_parser("evaluate", help="measure synchrony and cameras against the rendered truth")
     command.add_argument("--model", default="embedded", help="a model's name or a folder of weights (embedded)")
@@ -269,7 +309,7 @@ def add_evaluate(commands) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from syncam.evaluate import evaluate
+    from syncam import evaluate
 
     print(evaluate(options.model, options.out, options.num_scenes, options.seed))
 

@@ -59,7 +59,8 @@ class Guidance:
     def _run(self, transformer, predict: Predict, branches: dict[str, tuple]) -> list[torch.Tensor]:
         if self.in_batch:
             inputs = (torch.cat(parts) for parts in zip(*branches.values(), strict=True))
-            return list(predict(*inputs).chunk(len(branches)))
+            with transformer.cache_context("+".join(branches)):  # another batch has nothing to take over from this one
+                return list(predict(*inputs).chunk(len(branches)))
         outputs = []
         for name, inputs in branches.items():
             with transformer.cache_context(name):

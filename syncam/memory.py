@@ -270,7 +270,8 @@ class Planner:
                 continue
             step = self._step_cost(*size, most if in_batch else 1, chunks)
             flops = forwards * step.flops / (most if in_batch else 1) + num_views * decode.flops
-            needed = self._with_weights(step.peak_bytes, decode.peak_bytes)
+            kept = 0 if not shot.mag_cache else (most + 1) * self._hidden_bytes(num_views * tokens)
+            needed = self._with_weights(step.peak_bytes + kept, decode.peak_bytes)
             plan = MemoryPlan(*size, needed, free, flops / self._flops_per_second(), flops, in_batch, chunks)
             if plan.fits:
                 break
@@ -286,6 +287,12 @@ class Planner:
         if self.offload == "group":
             weights = {name: size // 20 for name, size in weights.items()}  # about a block of thirty, and the next
         return max(weights["text_encoder"], weights["transformer"] + step_bytes, weights["vae"] + decode_bytes)
+
+    def _hidden_bytes(self, tokens: int) -> int:
+        """Of what goes from block to block."""
+        transformer = self.backbone.pipe.transformer
+        width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+        return tokens * width * transformer.dtype.itemsize
 
     def _flops_per_second(self) -> float:
         if self._rate is None:

@@ -10,8 +10,8 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ import syncam.backbones.embedded  # noqa: F401  diffusers loads components only 
 from syncam.backbones.base import Backbone
 from syncam.backbones.cogvideox import CogVideoXBackbone
 from syncam.backbones.wan import WanBackbone
+from syncam.caching import Calibration, mag_cache
 from syncam.guidance import Guidance
 from syncam.memory import (
     MemoryPlan,
@@ -154,7 +155,8 @@ class Pipeline:
             advice = "Try fewer views, fewer frames or a smaller size."
             raise MemoryError(f"Memory ran out with {plan.what}. {advice}") from None
         done = time.perf_counter()
-        self.planner.learn(plan, done - encoded)
+        if not shot.mag_cache:  # which leaves out some of what was planned
+            self.planner.learn(plan, done - encoded)
         recipe = {
             **{key: value for key, value in asdict(shot).items() if key != "rig"},
             "source_video": shot.source_video and Path(shot.source_video).name,
@@ -168,6 +170,17 @@ class Pipeline:
             "outside_trained_range": self.card.outside_trained_range(shot.rig),
         }
         return MultiViewVideo(frames, shot.rig, self.card.fps, self.card.hfov_deg, recipe)
+
+    def calibrate(self, shot: Shot) -> tuple[float, ...]:
+        """What MagCache wants to know of this model: by how much its blocks' update changes from step to step.
+
+        Runs the shot once, with everything. The mean over a few shots is what a card should hold (``mag_ratios``).
+        Raises: as :meth:`generate`.
+        """
+        shot, calibration = replace(shot, mag_cache=0.0).resolved(self.card), Calibration()
+        with calibration.of(self.backbone.pipe.transformer, shot.num_inference_steps):
+            self.generate(shot, should_stop=calibration.note)
+        return calibration.ratios
 
     def _denoise(
         self, shot: Shot, plan: MemoryPlan, cameras, prompt_embeds, source, on_step, should_stop
@@ -211,19 +224,23 @@ class Pipeline:
             previous = latents
             return tensors
 
-        latents = backbone.pipe(
-            prompt_embeds=prompt_embeds,
-            height=shot.height,
-            width=shot.width,
-            num_frames=shot.num_frames,
-            num_inference_steps=num_steps,
-            guidance_scale=1.0,  # ours takes its place
-            latents=noise,
-            attention_kwargs={**backbone.attention_kwargs(cameras.to(self.device)), "guidance": guidance},
-            callback_on_step_end=after_step,
-            output_type="latent",
-            **backbone.sampling(shot),
-        ).frames
+        cache = nullcontext()
+        if shot.mag_cache:
+            cache = mag_cache(backbone.pipe.transformer, num_steps, shot.mag_cache, shot.mag_ratios)
+        with cache:
+            latents = backbone.pipe(
+                prompt_embeds=prompt_embeds,
+                height=shot.height,
+                width=shot.width,
+                num_frames=shot.num_frames,
+                num_inference_steps=num_steps,
+                guidance_scale=1.0,  # ours takes its place
+                latents=noise,
+                attention_kwargs={**backbone.attention_kwargs(cameras.to(self.device)), "guidance": guidance},
+                callback_on_step_end=after_step,
+                output_type="latent",
+                **backbone.sampling(shot),
+            ).frames
         return backbone.ours(latents)
 
     def _decode(self, latents: torch.Tensor, should_stop, num_steps: int) -> np.ndarray:

@@ -62,6 +62,7 @@ class ModelCard:
     vocabulary: tuple[str, ...] = ()  # empty: any word
     note: str = ""  # one honest sentence for the page
     solver: str = ""  # the published one, if that is not the first of the family's
+    mag_ratios: tuple[float, ...] = ()  # of its blocks' updates, step by step (syncam.caching); empty: not measured
     source_guidance_scale: float | None = None  # of a given video as view 1; None: not trained to be given one
     base: str = ""  # where the base model is, as a repository on the Hugging Face hub; empty: beside the card
     weights: str = ""  # where the multi-view weights are, as "repository:file"; empty: none were published
@@ -73,7 +74,7 @@ class ModelCard:
     def from_json(cls, text: str) -> ModelCard:
         data = json.loads(text)
         trained = {key: tuple(v) if isinstance(v, list) else v for key, v in data.pop("trained").items()}
-        data["vocabulary"] = tuple(data["vocabulary"])
+        data |= {key: tuple(data[key]) for key in ("vocabulary", "mag_ratios") if key in data}
         return cls(**data, trained=TrainedRange(**trained))
 
     @classmethod
@@ -227,6 +228,8 @@ class Shot:
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # the part of the steps, from noise to picture, that is guided
     source_video: Path | str | None = None  # a file: what camera 1 has seen, to be seen by the others
     source_guidance_scale: float | None = None  # how strictly the others follow it
+    mag_cache: float = 0.0  # how much of the blocks' work may be left out (syncam.caching); 0: none of it
+    mag_ratios: tuple[float, ...] | None = None  # what that goes by
 
     def guided_steps(self) -> range:
         """The steps at which guidance weighs the prompt, of a resolved shot."""
@@ -282,7 +285,10 @@ class Shot:
             width=_whole("width", shot.width, size, 4 * card.width, size),
             height=_whole("height", shot.height, size, 4 * card.height, size),
             guidance_interval=_interval("guidance interval", shot.guidance_interval),
+            mag_cache=_number("MagCache threshold", shot.mag_cache, 0.0, 1.0),
         )
+        if shot.mag_cache:
+            shot = replace(shot, mag_ratios=_ratios(card, shot.mag_ratios))
         if shot.source_video is not None:
             shot = shot._with_source(card)
         return shot
@@ -330,6 +336,17 @@ def _interval(name: str, value) -> tuple[float, float]:
     if begin >= end:
         raise ValueError(f"the {name} must begin before it ends, got {begin:g} and {end:g}")
     return begin, end
+
+
+def _ratios(card: ModelCard, given) -> tuple[float, ...]:
+    ratios = card.mag_ratios if given is None else given
+    if isinstance(ratios, str) or not hasattr(ratios, "__len__") or len(ratios) > 1000:
+        raise ValueError(f"MagCache's ratios must be a list of numbers, one for each step, got {ratios!r:.40}")
+    if not len(ratios):
+        raise ValueError(
+            f"MagCache was not calibrated for {card.title}: python -m syncam calibrate measures its ratios"
+        )
+    return tuple(_number("MagCache ratio", ratio, 1e-3, 1e3) for ratio in ratios)
 
 
 def _whole(name: str, value, low: int, high: int, multiple: int = 1, offset: int = 0) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.models.attention_processor import Attention, CogVideoXAttnProcessor2_0
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  a saved pipeline is reloaded through this name
@@ -111,6 +112,12 @@ class MultiViewCogVideoXBlock(CogVideoXBlock):
             repeat(normed_text, "(b v) n d -> (b f) (v n) d", v=num_views, f=num_frames),
         )
         return frames + gate[:, None] * views_part(self.projector(met), num_views, num_frames)
+
+
+TransformerBlockRegistry.register(  # where the caches of diffusers find what they keep
+    MultiViewCogVideoXBlock,
+    TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1),
+)
 
 
 class MultiViewCogVideoXTransformer(MultiViewTransformer, CogVideoXTransformer3DModel):

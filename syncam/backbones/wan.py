@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanPipeline
 from diffusers.configuration_utils import register_to_config
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  a saved pipeline is reloaded through this name
@@ -158,6 +159,11 @@ class MultiViewWanBlock(WanTransformerBlock):
         met = self.mvs_attn(views_meet(normed, num_views), None, None, view_rope)
         update = views_part(self.projector(met), num_views, frames.shape[1])
         return (frames.float() + update * gate).type_as(frames)
+
+
+TransformerBlockRegistry.register(  # where the caches of diffusers find what they keep
+    MultiViewWanBlock, TransformerBlockMetadata(return_hidden_states_index=0)
+)
 
 
 class Float64Timesteps(nn.Module):
