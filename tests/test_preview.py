@@ -4,11 +4,13 @@ import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
+from syncam.__main__ import main
 from syncam.cameras import FreeCamera, Intrinsics, MovingCamera, OrbitCamera, Rig
 from syncam.preview import CAMERA_COLOURS, rig_figure, save_preview
 from syncam.rig_formats import list_presets, read_cameras
@@ -104,3 +106,13 @@ def test_another_suffix_is_refused(tmp_path):
 def test_preview_imports_without_torch():
     code = "import sys, syncam.preview; sys.exit('torch' in sys.modules or 'gradio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--num-cameras", "36"], ["--cameras", "36,1"]])
+def test_the_command_draws_a_datasets_ring_of_36_or_those_of_it_that_are_asked_for(options, tmp_path, capsys):
+    ring = Path(__file__).parent / "data" / "syncamvideo_v1_Hemi36_7m_45.json"
+    assert main(["preview", str(ring), *options, "-o", str(tmp_path / "ring.html")]) == 0
+    assert "Read as SynCamVideo v1, centimetres, Unreal axes." in capsys.readouterr().out
+    wanted = 2 if "--cameras" in options else 36
+    drawn = re.findall(r'"name":"camera (\d+)', (tmp_path / "ring.html").read_text())
+    assert sorted(map(int, drawn)) == list(range(1, wanted + 1))
