@@ -406,6 +406,8 @@ def zip_result(folder: Path | str) -> Path:
 def _for_nerfstudio(transforms: bytes, points: str) -> bytes:
     """Names the points, and the pictures of each split: of so few, its own split leaves none to look at."""
     document = json.loads(transforms)
+    # Said, because it believes of a folder with a COLMAP model in it that its axes were exchanged.
+    document["applied_transform"] = np.eye(3, 4).tolist()
     paths = [frame["file_path"] for frame in document["frames"]]
     document |= {f"{split}_filenames": paths for split in ("train", "val", "test")}
     return json_lines(document | ({"ply_file_path": points} if points else {}), "frames").encode()

@@ -78,6 +78,7 @@ def test_nerfstudio_finds_every_picture_lens_split_and_point(opened):
         assert Image.open(opened / path).size == (document["w"], document["h"])
     lens = Intrinsics(*(document[key] for key in ("fl_x", "fl_y", "cx", "cy", "w", "h")))
     assert lens.hfov_deg == pytest.approx(toyworld.HFOV_DEG) and document["camera_model"] == "OPENCV"
+    assert document["applied_transform"] == np.eye(3, 4).tolist()
     points = read_ply(opened / document["ply_file_path"])
     assert len(points) >= 100 and {"red", "green", "blue"} <= set(points.dtype.names)
     for split in ("train", "val", "test"):  # of its D-NeRF reader
