@@ -147,7 +147,7 @@ class SynCamVideo:
             for stem in [stem for stem in videos if stem not in cameras]:
                 self._problem(videos.pop(stem), f"{camera_file.name} has no camera of this name")
             for label in [label for label in cameras if label not in videos]:
-                self._problem(folder / f"{label}.mp4", "it is missing")
+                self._problem(folder / f"{Path(label).name}.mp4", "it is missing")
             clips = tuple(Clip(videos[label], cameras[label]) for label in cameras if label in videos)
             if clips:
                 paths = [clip.path.relative_to(self.root).as_posix() for clip in clips]
@@ -206,15 +206,17 @@ class SynCamVideo:
 
 @dataclass(frozen=True)
 class Fit:
-    """Brings clips to the pictures a model wants: so many frames at about its rate, square, behind its lens.
+    """Brings clips to the pictures a model wants: so many frames at about its rate, of its size, behind its lens.
 
     ``hfov_deg``: of that lens. What a picture doesn't show of its field of view is filled from the picture's edge.
+    Without a ``height``, pictures are square.
     """
 
     num_frames: int
     fps: float
     size: int
     hfov_deg: float
+    height: int | None = None
 
     def __call__(self, frames: np.ndarray, fps: float, camera: Camera) -> tuple[np.ndarray, float, Camera]:
         """Raises: ValueError if the clip is too short."""
@@ -223,7 +225,7 @@ class Fit:
         if step < 1:
             raise ValueError(f"it has {len(frames)} frames, fewer than {self.num_frames}")
         chosen = step * np.arange(self.num_frames)
-        lens = Intrinsics.from_hfov(self.hfov_deg, self.size, self.size)
+        lens = Intrinsics.from_hfov(self.hfov_deg, self.size, self.height or self.size)
         pictures = np.stack([through_lens(frames[index], camera.intrinsics, lens) for index in chosen])
         if camera.moves:
             camera = FreeCamera(camera.c2w(chosen / (len(frames) - 1)), label=camera.label)
@@ -325,10 +327,16 @@ def scene_folder(root: Path, layout: str, split: str, name: str) -> Path:
     return root / split / "videos" / name if layout == "v1" else root / split / V2_GROUP / name
 
 
+def named_plainly(cameras: Sequence[Camera]) -> list[Camera]:
+    """The cameras, without labels unless every label can be a file's name: it comes from somebody's file."""
+    plain = all(re.fullmatch(r"\w[\w-]*", camera.label) for camera in cameras)
+    return [camera if plain else replace(camera, label="") for camera in cameras]
+
+
 def clip_names(layout: str, cameras: Sequence[Camera]) -> list[str]:
     """What the layout calls the cameras.  Raises: ValueError if it can't hold them (v1 has no moving ones)."""
     if layout == "v1":
-        return list(json.loads(export_cameras(cameras, "syncamvideo-v1")["cameras.json"]))
+        return list(json.loads(export_cameras(named_plainly(cameras), "syncamvideo-v1")["cameras.json"]))
     return [f"cam{number:02d}" for number in range(1, len(cameras) + 1)]
 
 
@@ -352,7 +360,7 @@ def write_scene(root: Path, layout: str, job: Job, clips: Iterable[np.ndarray], 
         camera_file = unfinished / "cameras" / "camera_extrinsics.json"
         if layout == "v1":  # in another folder, so the cameras come first
             camera_file = root / job.split / "cameras" / job.name / f"{job.name}.json"
-        write_cameras(camera_file, job.cameras, f"syncamvideo-{layout}", num_frames=num_frames)
+        write_cameras(camera_file, named_plainly(job.cameras), f"syncamvideo-{layout}", num_frames=num_frames)
         if not target.exists():  # somebody may have thought this worker dead
             os.replace(unfinished, target)
 

@@ -13,7 +13,17 @@ import pytest
 from syncam import toyworld
 from syncam.__main__ import main
 from syncam.cameras import Intrinsics, OrbitCamera
-from syncam.datasets import Fit, SynCamVideo, check, generate_dataset, render_dataset, scene_folder, through_lens
+from syncam.datasets import (
+    Fit,
+    Job,
+    SynCamVideo,
+    check,
+    generate_dataset,
+    render_dataset,
+    scene_folder,
+    through_lens,
+    write_scene,
+)
 from syncam.rig_formats import read_rig, write_cameras
 from syncam.shot import ASSETS_FOLDER
 from syncam.video import read_recipe, write_mp4
@@ -220,3 +230,19 @@ def test_a_dataset_is_trained_on_for_a_few_steps_without_its_broken_clip(tmp_pat
     assert caption == whole.caption and (weight == 1).all()
     with pytest.raises(ValueError, match="was begun on"):
         LatentScenes(replace(config, data=None)).refresh()
+
+
+def test_a_cameras_label_is_never_a_way_out_of_the_folder(tmp_path):
+    root, cameras = (
+        tmp_path / "in" / "toy",
+        [replace(c, label=f"../../{n}") for n, c in enumerate(read_rig("arc30").cameras)],
+    )
+    job = Job("train", "scene1", "a ball", tuple(cameras), {})
+    write_scene(root, "v1", job, np.zeros((2, 3, 32, 32, 3), np.uint8), 8, {})
+    assert {path.name for path in root.rglob("*.mp4")} == {"C_01_18mm.mp4", "C_02_18mm.mp4"}
+    assert len(list(tmp_path.rglob("*.mp4"))) == 2
+    write_cameras(root / "train/cameras/scene1/scene1.json", cameras, "syncamvideo-v1")
+    dataset = SynCamVideo(root)
+    assert not list(dataset.scenes()) and {Path(name).name for name in dataset.problems} == {
+        *("0.mp4", "1.mp4", "C_01_18mm.mp4", "C_02_18mm.mp4"),
+    }
