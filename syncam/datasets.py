@@ -165,6 +165,8 @@ class SynCamVideo:
             num_poses = len(clip.camera.poses) if isinstance(clip.camera, FreeCamera) else 1
             if num_poses > 1 and num_poses != len(frames):
                 raise ValueError(f"it has {len(frames)} frames and its camera {num_poses}")
+            if clip.camera.intrinsics is None and "hfov_deg" not in self.about:
+                raise ValueError("its camera file is not SynCamVideo's, and tells no lens")
         except ValueError as error:
             self._problem(clip.path, error)
             return None
@@ -278,6 +280,9 @@ def read_about(root: Path) -> dict:
         raise ValueError(f"{ABOUT} can't be read: {error}") from None
     if not isinstance(about, dict) or about.get("format") != ABOUT_FORMAT:
         raise ValueError(f"{ABOUT} is not of a dataset that was made here")
+    hfov_deg = about.get("hfov_deg", 50)
+    if isinstance(hfov_deg, bool) or not isinstance(hfov_deg, (int, float)) or not 1 <= hfov_deg <= 170:
+        raise ValueError(f"{ABOUT}: hfov_deg must be 1 to 170 degrees, got {hfov_deg!r:.40}")
     return about
 
 
