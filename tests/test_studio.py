@@ -1,21 +1,28 @@
 """The page's server side, through its public door: what a client may ask, what it gets, what it is told."""
 
 import asyncio
+import contextvars
 import hashlib
 import json
+import math
+import pickle
 import random
 import signal
 import socket
+import statistics
 import subprocess
 import sys
-import threading
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import httpx
 import numpy as np
 import pytest
+
+import app
 
 gradio_client = pytest.importorskip("gradio_client")
 from gradio_client import Client  # noqa: E402
@@ -23,10 +30,11 @@ from gradio_client.exceptions import AppError  # noqa: E402
 
 from syncam.preview import rig_figure  # noqa: E402
 from syncam.rig_formats import FILE_NAMES, read_cameras, read_rig, to_document  # noqa: E402
-from syncam.shot import ASSETS_FOLDER, Shot  # noqa: E402
-from syncam.studio import jobs  # noqa: E402
+from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot  # noqa: E402
+from syncam.studio import history, jobs, settings  # noqa: E402
 from syncam.studio.jobs import Engine  # noqa: E402
 from syncam.video import mosaic_grid, read_mp4, read_recipe  # noqa: E402
+from tests.load import crowd  # noqa: E402
 
 QUICK = {"steps": 2, "frames": 5}  # as little as the model makes
 PROMPT = "a red ball bouncing on a tiled stone floor"
@@ -62,10 +70,16 @@ def test_the_page_is_built_without_torch_and_diffusers():
     assert done.stdout.strip() == "[]"
 
 
-def test_an_unknown_model_is_one_line_and_exit_code_2():
-    done = subprocess.run([sys.executable, "app.py", "--model", "nothing"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "unknown model 'nothing'" in done.stderr and "Traceback" not in done.stderr
+def test_an_unknown_model_and_a_folder_that_cannot_be_written_are_one_line_and_exit_code_2(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").write_text("a file where results should go")
+    for arguments, said in ((["--model", "nothing"], "unknown model 'nothing'"), ([], "File exists: 'outputs'")):
+        monkeypatch.setattr(sys, "argv", ["app.py", *arguments])
+        assert app.main() == 2
+        out, err = capsys.readouterr()
+        assert out == "" and said in err and err.count("\n") == 1
 
 
 def test_the_app_answers_and_ends_in_order_in_the_middle_of_a_run(tmp_path):
@@ -101,6 +115,50 @@ def test_weights_that_do_not_load_are_said_to_whoever_asks(tmp_path):
     for job in (watched(waiting), watched(engine.submit(quick_shot()))):
         assert job.state == "failed" and job.message.startswith("Nothing could not be loaded")
     assert engine.status(card["name"]).startswith("could not be loaded")
+
+
+# ----------------------------------------------------------------------------------- settings, and what is remembered
+
+
+@pytest.mark.parametrize("rig", ["arc4", "moving_arc", "hemi36_5m_30"])
+def test_a_link_tells_all_settings(rig):
+    values = {"model": "embedded", "prompt": "a ball & <b>more</b>? 日本", "seed": 7, "steps": 3, "guidance": 1.25}
+    values |= {"guided": "0.2, 0.8", "frames": 5, "width": 64, "height": 96, "avoid": "blur", "following": 2.0}
+    values["rig"] = to_document(read_rig(rig, 8 if rig.startswith("hemi") else None))
+    told = settings.from_query(dict(parse_qsl(settings.to_query({**values, "source": "/tmp/uploaded.mp4"}))))
+    assert told.pop("rig")["cameras"] == values.pop("rig")["cameras"]
+    assert told == values
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"rig": "4,0"}, "camera 1"),
+        ({"steps": "many"}, "many"),
+        ({"steps": "1e9"}, "steps 1e\\+09 is outside"),
+        ({"guidance": "nan"}, "finite"),
+        ({"guided": "0.8, 0.2"}, "must begin before it ends"),
+        ({"guided": "half"}, "two numbers"),
+        ({"width": "33"}, "multiple of 32"),
+    ],
+)
+def test_a_link_that_asks_for_what_cannot_be_is_told(query, said):
+    with pytest.raises(ValueError, match=said):
+        settings.check(settings.from_query(query), ModelCard.load("embedded"))
+
+
+def test_a_recipe_gives_back_the_shot_it_was_made_from(studio):
+    shot = replace(quick_shot(rig="combo"), guidance_interval=(0.25, 1.0)).resolved(ModelCard.load("embedded"))
+    job = watched(studio.engine.submit(shot))
+    values = settings.from_recipe(read_recipe(job.folder / "recipe.json"))
+    assert values.pop("model") == "embedded"
+    assert replace(settings.to_shot(values), solver=shot.solver) == shot
+
+
+@pytest.mark.parametrize("stored", [None, 5, [], {"results": 3}, {"results": [3, {"id": 1}, {}]}, {"last": ["x"]}])
+def test_a_browsers_memory_is_believed_only_where_it_makes_sense(stored):
+    last, entries = history.remembered(stored)
+    assert isinstance(last, str) and entries == []
 
 
 # ------------------------------------------------------------------------------------------------------ the endpoints
@@ -196,22 +254,54 @@ def test_how_well_the_views_agree_is_measured_on_the_renderers_own_video():
 # ----------------------------------------------------------------------------------------------------------- the jobs
 
 
-def test_16_visitors_each_get_their_own_result(studio):
-    answers = {}
+def test_16_visitors_each_get_their_own_result_and_previews_meanwhile(studio):
+    answers, took = asyncio.run(crowd(studio.url, [{"number": number} for number in range(16)]))
+    assert answers == ["own"] * 16
+    assert max(took) < math.inf
+    print(f"{len(took)} previews, median {statistics.median(took):.0f} ms")
 
-    def visit(number: int):
-        visitor = Client(studio.url, verbose=False)
-        answers[number] = visitor.predict(PROMPT, f"4,0,{number};4,0,90", number, api_name="/generate", **QUICK)
 
-    visitors = [threading.Thread(target=visit, args=(number,)) for number in range(16)]
-    for visitor in visitors:
-        visitor.start()
-    for visitor in visitors:
-        visitor.join(120)
-    for number, (mosaic, _, recipe) in answers.items():
-        assert (recipe["seed"], recipe["rig"]["cameras"][0]["azimuth_deg"]) == (number, number)
-        assert read_recipe(mosaic) == recipe
-    assert sorted(answers) == list(range(16))
+def test_a_run_knows_the_request_it_came_from_and_all_it_reports_can_be_sent_to_another_process(studio, monkeypatch):
+    visitor, seen, reports = contextvars.ContextVar("visitor", default="nobody"), [], []
+    generate = studio.engine._generate
+
+    def looked_at(*arguments):
+        seen.append(visitor.get())
+        for report in generate(*arguments):
+            reports.append(pickle.loads(pickle.dumps(report)))
+            yield report
+
+    monkeypatch.setattr(studio.engine, "_generate", looked_at)
+    visitor.set("somebody")
+    assert watched(studio.engine.submit(quick_shot())).state == "done"
+    assert seen == ["somebody"]
+    assert reports[-1].frames.shape == (1, 5, 128, 128, 3)
+    assert [report.step for report in reports if isinstance(report, Progress) and report.stage == "denoise"] == [1, 2]
+
+
+def test_the_embedded_model_stands_in_for_one_that_the_hub_does_not_give(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    engine = Engine(["wan2.1-1.3b"], outputs=tmp_path)
+    assert list(engine.cards) == ["wan2.1-1.3b", "embedded"]
+    with pytest.raises(ValueError, match=r"Wan2.1 1.3B .* could not be loaded: .* there is no network"):
+        engine.load(engine.default)
+    assert engine.stand_in(engine.default) == "embedded"
+    assert engine.stand_in("embedded") is None
+
+
+def test_a_video_for_a_model_that_was_not_trained_to_be_given_one_is_refused(tmp_path):
+    engine = Engine(["embedded", "wan2.1-1.3b"], outputs=tmp_path)
+    with pytest.raises(ValueError, match="can't be given a video"):
+        engine.submit(replace(quick_shot(), source_video="x.mp4"), "wan2.1-1.3b")
+
+
+def test_examples_are_whole_results_in_the_order_of_their_names(tmp_path):
+    for name in ("02_cube", "01_ball", "not_one"):
+        (tmp_path / name).mkdir()
+    for name in ("02_cube", "01_ball"):
+        (tmp_path / name / "recipe.json").write_text("{}")
+    assert [folder.name for folder in Engine(examples=tmp_path).examples()] == ["01_ball", "02_cube"]
+    assert Engine(examples=tmp_path / "nothing").examples() == []
 
 
 def test_the_same_shot_again_is_the_same_to_the_last_bit_also_after_a_stopped_one(studio):

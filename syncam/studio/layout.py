@@ -33,6 +33,7 @@ PROMPTS = {
 }
 FIRST_RIG, FIRST_SEED = read_rig("arc4"), 42
 MAX_STEPS_SLIDER = 100
+WHOLE = "0, 1"
 MAX_UPLOAD = "64mb"
 
 
@@ -85,10 +86,12 @@ def fields_of(card: ModelCard) -> dict[str, dict]:
         "rig": view_of(card),
         "steps": {"value": card.num_inference_steps},
         "guidance": {"value": card.guidance_scale},
-        "frames": {"value": card.num_frames, "step": card.frames_per_latent},
+        "guided": {"value": WHOLE},
+        "frames": {"value": card.num_frames, "step": card.frames_step},
         "width": {"value": card.width, "step": card.size_multiple},
         "height": {"value": card.height, "step": card.size_multiple},
         "avoid": {"value": card.negative_prompt, "visible": not card.vocabulary},
+        "following": {"value": card.source_guidance_scale, "visible": card.source_guidance_scale is not None},
     }
 
 
@@ -145,6 +148,9 @@ def build_studio(engine: Engine) -> gr.Blocks:
                         0, MAX_GUIDANCE, step=0.1, label="Guidance", info="how closely to follow the words",
                         **own["guidance"],
                     )  # fmt: skip
+                    guided = gr.Textbox(
+                        label="Guided part of the steps", info="from 0, all noise, to 1, the picture", **own["guided"]
+                    )
                     # Not sliders: those refuse on their own what is out of bounds, in other words than ours.
                     with gr.Row(elem_id="syn-size"):
                         frames = gr.Number(label="Frames", precision=0, min_width=60, **own["frames"])
@@ -152,6 +158,14 @@ def build_studio(engine: Engine) -> gr.Blocks:
                         height = gr.Number(label="Height", precision=0, min_width=60, **own["height"])
                     size_note = gr.HTML(texts.size_note(card))
                     avoid = gr.Textbox(label="What to avoid", **own["avoid"])
+                    source = gr.Video(label="A video, as camera 1 sees it", sources=["upload"], elem_id="syn-source")
+                    following = gr.Number(
+                        label="How closely to follow it",
+                        minimum=0,
+                        step=0.1,
+                        elem_id="syn-following",
+                        **own["following"],
+                    )
                 with gr.Row(elem_id="syn-seedline"):
                     seed = gr.Number(
                         FIRST_SEED, label="Seed", precision=0, minimum=-1, min_width=90, elem_id="syn-seed"
@@ -184,7 +198,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
         with gr.Accordion("Help: cameras, files, keys", open=False, elem_classes="syn-panel", elem_id="syn-help"):
             gr.HTML((HERE / "help.html").read_text("utf-8"))
         foot = gr.HTML(texts.foot(card))
-        clock = gr.Timer(1.0)
+        clock = gr.Timer(1.0, active=False)
 
         fields = {
             "prompt": prompt,
@@ -192,10 +206,13 @@ def build_studio(engine: Engine) -> gr.Blocks:
             "seed": seed,
             "steps": steps,
             "guidance": guidance,
+            "guided": guided,
             "frames": frames,
             "width": width,
             "height": height,
             "avoid": avoid,
+            "source": source,
+            "following": following,
         }  # called as in settings.FIELDS
         inputs = [model, *fields.values()]
         parts = [model, notice, badge, about, size_note, foot, *fields.values()]  # what set_to changes
@@ -218,6 +235,10 @@ def build_studio(engine: Engine) -> gr.Blocks:
         def only(**updates) -> list:
             """Of ``parts``, these fields; everything else stays."""
             return [gr.skip()] * (len(parts) - len(fields)) + [updates.get(key, gr.skip()) for key in fields]
+
+        def ticking(name: str) -> gr.Timer:
+            """The clock, which runs as long as a model is being loaded."""
+            return gr.Timer(active=engine.status(name) == "loading")
 
         def stand_in(name: str) -> list:
             """All of ``parts`` for another model if the hub does not give this one; else nothing but the badge."""
@@ -242,6 +263,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
             """What prompt and rig mean to the model and what the run will take, said while they are edited."""
             shot, card = replace(shot_of(values), prompt="any"), engine.cards[name]
             try:
+                shot.resolved(card)
                 expected = texts.estimate(engine.plan(shot, name), card)
             except ValueError as error:
                 expected = texts.warning(str(error))
@@ -288,14 +310,21 @@ def build_studio(engine: Engine) -> gr.Blocks:
                 with contextlib.suppress(ValueError):  # the shipped example stays
                     last = shown(engine.result_folder(last_id))
             running = job is not None and not job.finished
-            return job.id if running else "", last, known, *_buttons(running), *updates
+            return job.id if running else "", last, known, ticking(engine.default), *_buttons(running), *updates
 
         def open_result(event: gr.EventData):
             return shown(engine.result_folder(event.id))
 
+        def recall(recipe: dict) -> list:
+            """All of ``parts`` as they were when a result was made."""
+            updates = wanted(settings.from_recipe(recipe))
+            if video := recipe.get("source_video"):
+                gr.Info(f"It was made from {texts.html.escape(str(video))}: give that video again, under Quality.")
+            return updates
+
         def use_settings(result):
             folder = engine.result_folder(result.get("id"))  # the page's word for which; what it holds is read here
-            return wanted(settings.from_recipe(read_recipe(folder / "recipe.json")))
+            return recall(read_recipe(folder / "recipe.json"))
 
         def import_file(path):
             path = Path(path)
@@ -307,7 +336,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
                 cameras = read_cameras(path)
                 gr.Info(texts.html.escape(cameras.note, quote=False))
                 return only(rig=to_document(cameras))
-            updates = wanted(settings.from_recipe(recipe))
+            updates = recall(recipe)
             gr.Info("Read as a recipe: everything is set as it was.")
             return updates
 
@@ -325,13 +354,11 @@ def build_studio(engine: Engine) -> gr.Blocks:
             lambda name, text: texts.prompt_note(engine.cards[name], text),
             [model, prompt], prompt_note, trigger_mode="always_last", **quiet,
         )  # fmt: skip
-        gr.on(
-            [desk.input, *(fields[name].change for name in ("steps", "guidance", "frames", "width", "height"))],
-            **described,
-        )
+        weighing = ("steps", "guidance", "guided", "frames", "width", "height", "source", "following")
+        gr.on([desk.input, *(fields[name].change for name in weighing)], **described)
         model.input(said(lambda name: set_to(name, {})), model, parts, **told).then(**described)
         clock.tick(
-            lambda name: (gr.Timer(active=engine.status(name) == "loading"), *stand_in(name)),
+            lambda name: (ticking(name), *stand_in(name)),
             model, [clock, *parts], **quiet,
         ).then(**described)  # fmt: skip
 
@@ -343,7 +370,8 @@ def build_studio(engine: Engine) -> gr.Blocks:
         begun.success(None, js="() => window.syncam.showWatch()", api_visibility="private")
         begun.success(**watch).then(**then_show).then(**described)
         stop.click(stop_job, job_id, None, **quiet)
-        opened = page.load(said(restore), browser, [job_id, screen, history, *buttons, *parts], **told)
+        opened = page.load(said(restore), browser, [job_id, screen, history, clock, *buttons, *parts], **told)
+        opened.then(**described)
         opened.then(**watch).then(**then_show)
         for row in (example_strip, history):
             row.select(said(open_result), None, screen, **told)

@@ -249,6 +249,9 @@ single.addEventListener("pointermove", (event) => {
   show();
 });
 
+// After a click the keys go on working: a focused button would take the space bar for itself.
+element.addEventListener("click", (event) => event.detail && event.target.closest("button")?.blur());
+
 const KEYS = {
   " ": toggle, ArrowLeft: () => step(-1), ArrowRight: () => step(1),
   g: () => setMode("grid"), b: () => setMode("bullet"), w: () => setMode("wipe"), l: () => setLoop(!video.loop),

@@ -19,12 +19,16 @@ FIELDS = {
     "seed": "seed",
     "steps": "num_inference_steps",
     "guidance": "guidance_scale",
+    "guided": "guidance_interval",
     "frames": "num_frames",
     "width": "width",
     "height": "height",
     "avoid": "negative_prompt",
+    "source": "source_video",
+    "following": "source_guidance_scale",
 }
-TEXTS = ("prompt", "rig", "avoid", "model")
+TEXTS = ("prompt", "guided", "avoid", "model")  # in a link; the rest is numbers, and a rig
+TOLD = {**{name: field for name, field in FIELDS.items() if name != "source"}, "model": "model"}  # links and recipes do
 
 
 def rig_from(value: Any) -> Rig:
@@ -41,7 +45,16 @@ def rig_from(value: Any) -> Rig:
 
 def to_shot(values: Mapping[str, Any]) -> Shot:
     """What the page's fields ask for, not yet checked against a model.  Raises: ValueError if there is no rig."""
-    return Shot(**{FIELDS[name]: rig_from(value) if name == "rig" else value for name, value in values.items()})
+    read = {"rig": rig_from, "guided": _two_numbers}
+    return Shot(**{FIELDS[name]: read[name](value) if name in read else value for name, value in values.items()})
+
+
+def _two_numbers(text: Any) -> Any:
+    """Text such as "0.2, 0.8" as numbers; anything else as it is, for a Shot to say what it expects."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except (AttributeError, ValueError):
+        return text
 
 
 def from_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,8 +62,10 @@ def from_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises: ValueError if it has no rig, or more cameras than fit.
     """
-    values = {name: recipe.get(field) for name, field in {**FIELDS, "model": "model"}.items()}
+    values = {name: recipe.get(field) for name, field in TOLD.items()}
     values["rig"] = to_document(rig_from(values["rig"]))
+    if isinstance(values["guided"], list):
+        values["guided"] = ", ".join(map(str, values["guided"]))
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -60,7 +75,8 @@ def to_query(values: Mapping[str, Any]) -> str:
     text = rig.to_text()
     if Rig.from_text(text).cameras != rig.cameras:  # they move, or bring a label or a lens
         text = json.dumps(to_document(rig), separators=(",", ":"))
-    return urlencode({name: value for name, value in {**values, "rig": text}.items() if value not in (None, "")})
+    told = {name: value for name, value in {**values, "rig": text}.items() if name in TOLD}
+    return urlencode({name: value for name, value in told.items() if value not in (None, "")})
 
 
 def from_query(query: Mapping[str, str]) -> dict[str, Any]:
@@ -68,7 +84,7 @@ def from_query(query: Mapping[str, str]) -> dict[str, Any]:
 
     Raises: ValueError if one can't be read.
     """
-    values = {name: query[name] for name in (*FIELDS, "model") if query.get(name)}
+    values = {name: query[name] for name in TOLD if query.get(name)}
     for name, text in values.items():
         if name == "rig":
             values[name] = to_document(read_rig(text))

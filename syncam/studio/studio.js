@@ -21,11 +21,12 @@
     help.scrollIntoView({ behavior: "smooth" });
   };
 
-  // A rig, a recipe or one of our videos, dropped on the page, goes where the Import button would put it.
-  const isFile = (event) => event.dataTransfer?.types.includes("Files");
+  // A rig, a recipe or one of our videos, dropped on the page, goes where the Import button would put it. The field
+  // for a video to start from takes what is dropped on it.
+  const isFile = (event) => event.dataTransfer?.types.includes("Files") && !event.target.closest?.("#syn-source");
   document.addEventListener("dragover", (event) => isFile(event) && event.preventDefault());
   document.addEventListener("drop", (event) => {
-    const input = document.querySelector("input[type=file]");
+    const input = document.querySelector("[data-testid$=upload-button]");
     if (!isFile(event) || !input) return;
     event.preventDefault();
     input.files = event.dataTransfer.files;

@@ -38,7 +38,7 @@ def about(card: ModelCard) -> str:
 
 def size_note(card: ModelCard) -> str:
     """What goes with the fields of a video's size."""
-    frames = f"1 + a multiple of {card.frames_per_latent}, {card.fps:g} a second, at most {card.max_frames}"
+    frames = f"1 + a multiple of {card.frames_step}, {card.fps:g} a second, at most {card.max_frames}"
     return f'<p class="syn-note">Frames: {frames}. Width and height: multiples of {card.size_multiple}.</p>'
 
 

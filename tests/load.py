@@ -1,0 +1,161 @@
+"""What the page bears, measured by hand: ``python tests/load.py``, a few minutes. Exit code 1 if a promise is broken.
+
+The server runs in this process, so that its queue, threads and files can be counted; the visitors run in another one.
+They use plain HTTP, as curl would.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import random
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+PROMPT = "a red ball bouncing on a tiled stone floor"
+QUICK = {"steps": 2, "frames": 5}
+
+
+# ------------------------------------------------------------------------------------- visitors, in their own process
+
+
+async def generate(http: httpx.AsyncClient, number: int, steps: int = 2, frames: int = 5, leave_after=None) -> str:
+    """One generation, asked for by its number. ``own`` if the answer is what was asked for, else what was said."""
+    data = [f"{PROMPT} {number}", f"4,0,{number % 180};4,0,-90", number, steps, None, frames, None]
+    call = await http.post("/gradio_api/call/generate", json={"data": data})
+    if call.status_code != 200:
+        return f"HTTP {call.status_code}"
+    event, began = "", time.monotonic()
+    async with http.stream("GET", f"/gradio_api/call/generate/{call.json()['event_id']}") as answer:
+        async for line in answer.aiter_lines():
+            if leave_after is not None and time.monotonic() - began > leave_after:
+                return "left"
+            if line.startswith("event: "):
+                event = line[7:]
+            elif line.startswith("data: ") and event == "error":
+                return str(json.loads(line[6:]))
+            elif line.startswith("data: ") and event == "complete":
+                recipe = json.loads(line[6:])[2]
+                asked = (data[0], number, number % 180)
+                got = (recipe["prompt"], recipe["seed"], recipe["rig"]["cameras"][0]["azimuth_deg"])
+                return "own" if got == asked else f"somebody else's: {got}"
+    return "no answer"
+
+
+async def previews(http: httpx.AsyncClient, until: asyncio.Event, a_second: float = 5.0) -> list[float]:
+    """Asks for a rig's figure at a steady rate. Milliseconds that each answer took; failures count as infinite."""
+    took, pending = [], []
+
+    async def one():
+        began = time.perf_counter()
+        answer = await http.post("/gradio_api/run/preview_rig", json={"data": ["orbit8"]})
+        took.append(1000 * (time.perf_counter() - began) if answer.status_code == 200 else float("inf"))
+
+    while not until.is_set():
+        pending.append(asyncio.create_task(one()))
+        await asyncio.sleep(1 / a_second)
+    await asyncio.gather(*pending)
+    return took
+
+
+async def crowd(url: str, visits: list[dict]) -> tuple[list[str], list[float]]:
+    """All visits at once, and previews meanwhile.  Returns: what each was told, milliseconds of the previews."""
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as http:
+        done = asyncio.Event()
+        watching = asyncio.create_task(previews(http, done))
+        answers = await asyncio.gather(*(generate(http, **visit) for visit in visits))
+        done.set()
+        return list(answers), await watching
+
+
+def run_crowd(url: str, visits: list[dict]) -> tuple[list[str], list[float]]:
+    return asyncio.run(crowd(url, visits))
+
+
+# ------------------------------------------------------------------------------------------------------- the promises
+
+
+def main() -> int:
+    sys.path.insert(0, str(ROOT))
+    from syncam.studio.jobs import MAX_WAITING, Engine
+    from syncam.studio.layout import build_studio, launch_options
+
+    this, broken = psutil.Process(), []
+
+    def say(name: str, kept: bool, words: str) -> None:
+        print(f"{'kept  ' if kept else 'BROKEN'} {name}: {words}", flush=True)
+        if not kept:
+            broken.append(name)
+
+    def of(took: list[float]) -> str:
+        ninety_fifth = sorted(took)[int(0.95 * (len(took) - 1))]
+        return f"{len(took)} previews, median {statistics.median(took):.0f} ms, 95 % within {ninety_fifth:.0f} ms"
+
+    with (
+        tempfile.TemporaryDirectory() as outputs,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
+    ):
+        engine = Engine(outputs=Path(outputs))
+        _, url, _ = build_studio(engine).launch(prevent_thread_lock=True, quiet=True, **launch_options())
+        engine.start()
+
+        def visitors(visits: list[dict]) -> tuple[list[str], list[float], float]:
+            began = time.monotonic()
+            return *pool.submit(run_crowd, url, visits).result(), time.monotonic() - began
+
+        visitors([{"number": 0}])  # the model is there, and everything has been imported
+
+        answers, took, seconds = visitors([{"number": number} for number in range(16)])
+        kept = answers == ["own"] * 16 and statistics.median(took) < 400
+        say("16 visitors at once", kept, f"{answers.count('own')} own results in {seconds:.0f} s; {of(took)}")
+
+        answers = [
+            answer for turn in range(2) for answer in visitors([{"number": 100 * turn + n} for n in range(32)])[0]
+        ]
+        say("32 visitors, twice", answers == ["own"] * 64, f"{answers.count('own')} of 64 own results")
+
+        answers, took, seconds = visitors([{"number": 1, "steps": 150, "frames": 17}])
+        say("a long run", answers == ["own"] and max(took) < float("inf"), f"{seconds:.0f} s; {of(took)}")
+
+        answers, took, _ = visitors([{"number": number} for number in range(100)])
+        full = sum("The queue is full" in answer for answer in answers)
+        kept = answers.count("own") + full == 100 and answers.count("own") >= MAX_WAITING
+        say(
+            "a burst of 100",
+            kept,
+            f"{answers.count('own')} own results, {full} told that the queue is full; {of(took)}",
+        )
+
+        threads, files = this.num_threads(), this.num_fds()
+        chance = random.Random(0)
+        leaving = [{"number": number, "steps": 20, "leave_after": chance.uniform(0, 3)} for number in range(50)]
+        visitors([*leaving[:25]])
+        visitors([*leaving[25:]])
+        deadline = time.monotonic() + 120
+        while not all(job.finished for job in engine._jobs.values()) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        left = sum(not job.finished for job in engine._jobs.values())
+        time.sleep(5)
+        more = this.num_threads() - threads, this.num_fds() - files
+        kept = left == 0 and not engine._waiting and more[0] <= 10 and more[1] <= 10
+        say("50 who leave", kept, f"{left} jobs left over, {more[0]} threads and {more[1]} open files more than before")
+
+        visitors([{"number": 1, **QUICK}] * 3)
+        before = this.memory_info().rss
+        for _ in range(20):
+            visitors([{"number": 1, **QUICK}])
+        grown = (this.memory_info().rss - before) / 2**20
+        say("20 runs", grown < 20, f"{grown:.1f} MB more memory")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
