@@ -262,17 +262,30 @@ def dataset_check(options: argparse.Namespace) -> int:
 
 
 def add_train(commands) -> None:
-    command = commands.add_parser("train", help="train the embedded model; resumes where it was")
-    command.add_argument("--out", type=Path, default=Path("runs/embedded"), help="folder of the run (%(default)s)")
-    command.add_argument("options", nargs="*", metavar="NAME=VALUE", help="such as multiview_steps=4000 compile=true")
+    command = commands.add_parser(
+        "train", help="train the embedded model, or the multi-view module of another; resumes where it was"
+    )
+    command.add_argument("--out", type=Path, help="folder of the run (runs/embedded or runs/module)")
+    command.add_argument(
+        "options",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="such as multiview_steps=4000 compile=true; model=NAME_OR_FOLDER trains the module in that base model",
+    )
     command.set_defaults(run=train)
 
 
 def train(options: argparse.Namespace) -> None:
-    from syncam.train import TrainConfig, train
+    known = {"out": options.out} if options.out else {}
+    if any(word.startswith("model=") for word in options.options):
+        from syncam.train_module import ModuleConfig, train_module
 
-    folder = train(TrainConfig.from_words(options.options, out=options.out))
-    print(f"trained model: {folder}")
+        made = train_module(ModuleConfig.from_words(options.options, **known))
+    else:
+        from syncam.train import TrainConfig, train
+
+        made = train(TrainConfig.from_words(options.options, **known))
+    print(f"trained model: {made}")
 
 
 def add_calibrate(commands) -> None:

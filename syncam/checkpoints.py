@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from syncam.multiview import MultiViewTransformer
+from syncam.shot import ModelCard
 
 MAX_FILE_BYTES = 40 << 30
 MAX_CONFIG_BYTES = 4 << 20
@@ -124,14 +125,14 @@ def convert_once(
     return converted
 
 
-def save_added(transformer: MultiViewTransformer, path: Path, model: str) -> None:
+def save_added(transformer: MultiViewTransformer, path: Path, card: ModelCard, about: dict[str, str] | None = None):
     """Write only what the module added to a base model, for :meth:`syncam.pipeline.Pipeline.load` to put back.
 
-    ``model``: the known model that it belongs to, which goes into the file's header.
+    The card of what it makes of the base model goes into the file's header, with what else is said ``about`` it.
     """
     state = transformer.state_dict()
     state = {name: tensor.contiguous() for name, tensor in state.items() if transformer.is_added(name)}
-    save_file(state, path, metadata={"model": model})
+    save_file(state, path, metadata={**(about or {}), "model": card.name, "card": card.to_json()})
 
 
 @contextmanager

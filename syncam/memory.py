@@ -233,7 +233,7 @@ class Planner:
         if plan.fits or plan.refused:
             return plan
         fewer_views = self._largest(shot, [(views, shot.num_frames) for views in range(1, len(shot.rig))])
-        step = self.backbone.card.frames_per_latent
+        step = self.backbone.card.frames_step
         fewer_frames = self._largest(shot, [(len(shot.rig), frames) for frames in range(1, shot.num_frames, step)])
         options = []
         if fewer_views:

@@ -49,7 +49,7 @@ class ModelCard:
     height: int
     num_frames: int
     max_frames: int
-    frames_per_latent: int  # frames are 1 + a multiple of this
+    frames_per_latent: int  # after the first
     size_multiple: int
     fps: float
     hfov_deg: float
@@ -61,11 +61,17 @@ class ModelCard:
     negative_prompt: str = ""
     vocabulary: tuple[str, ...] = ()  # empty: any word
     note: str = ""  # one honest sentence for the page
+    latents_step: int = 1  # latent frames after the first come in groups of so many
     solver: str = ""  # the published one, if that is not the first of the family's
     mag_ratios: tuple[float, ...] = ()  # of its blocks' updates, step by step (syncam.caching); empty: not measured
     source_guidance_scale: float | None = None  # of a given video as view 1; None: not trained to be given one
     base: str = ""  # where the base model is, as a repository on the Hugging Face hub; empty: beside the card
     weights: str = ""  # where the multi-view weights are, as "repository:file"; empty: none were published
+
+    @property
+    def frames_step(self) -> int:
+        """Frames are 1 + a multiple of this."""
+        return self.frames_per_latent * self.latents_step
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -75,6 +81,8 @@ class ModelCard:
         data = json.loads(text)
         trained = {key: tuple(v) if isinstance(v, list) else v for key, v in data.pop("trained").items()}
         data |= {key: tuple(data[key]) for key in ("vocabulary", "mag_ratios") if key in data}
+        if data["family"] not in SOLVERS:
+            raise ValueError(f"its family is {data['family']!r:.40}, expected {', '.join(SOLVERS)}")
         return cls(**data, trained=TrainedRange(**trained))
 
     @classmethod
@@ -90,7 +98,7 @@ class ModelCard:
             if (path / "syncam.json").is_file():
                 return cls.from_json((path / "syncam.json").read_text(encoding="utf-8"))
             if path.suffix in (".ckpt", ".safetensors") and path.is_file():
-                return KNOWN_MODELS[_model_of_weights(path)]
+                return _card_of_weights(path)
         except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
             raise ValueError(f"{path.name} does not say what model it is: {error!r:.120}") from None
         known = ", ".join(["embedded", *KNOWN_MODELS])
@@ -128,14 +136,18 @@ class ModelCard:
         return list(dict.fromkeys(word for word in split_words(prompt) if word not in known))
 
 
-def _model_of_weights(path: Path) -> str:
-    """Which known model a file of multi-view weights is for: what its header says, else the published one."""
+def _card_of_weights(path: Path) -> ModelCard:
+    """The card of a file of multi-view weights: what its header says, else that of the published ones."""
+    published = KNOWN_MODELS["wan2.1-1.3b"]
     if path.suffix == ".ckpt":
-        return "wan2.1-1.3b"
+        return published
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(min(size, 64 << 20)))
-    return header.get("__metadata__", {}).get("model", "wan2.1-1.3b")
+    about = header.get("__metadata__", {})
+    if "card" in about:
+        return ModelCard.from_json(about["card"])
+    return KNOWN_MODELS[about["model"]] if "model" in about else published
 
 
 _UNTRAINED = (
@@ -193,6 +205,7 @@ KNOWN_MODELS = {
             num_inference_steps=50,
             guidance_scale=6.0,
             note=_UNTRAINED,
+            latents_step=2,  # its decoder takes two at a time: of an even number it makes too many frames
             base="THUDM/CogVideoX-2b",
         ),
     )
@@ -253,7 +266,7 @@ class Shot:
             return None
         frames = read_clip(Path(self.source_video), self.num_frames, self.width, self.height, card.fps)
         if len(frames) < self.num_frames:
-            most = (len(frames) - 1) // card.frames_per_latent * card.frames_per_latent + 1
+            most = (len(frames) - 1) // card.frames_step * card.frames_step + 1
             there = f"{Path(self.source_video).name} has {len(frames)} frames at {card.fps:g} a second"
             raise ValueError(f"{there}, fewer than {self.num_frames}; the nearest number of frames is {most}")
         return frames
@@ -281,7 +294,7 @@ class Shot:
             seed=_whole("seed", shot.seed, *SEED_RANGE),
             num_inference_steps=_whole("steps", shot.num_inference_steps, 1, MAX_STEPS),
             guidance_scale=_number("guidance scale", shot.guidance_scale, 0.0, MAX_GUIDANCE),
-            num_frames=_whole("frames", shot.num_frames, 1, card.max_frames, card.frames_per_latent, 1),
+            num_frames=_whole("frames", shot.num_frames, 1, card.max_frames, card.frames_step, 1),
             width=_whole("width", shot.width, size, 4 * card.width, size),
             height=_whole("height", shot.height, size, 4 * card.height, size),
             guidance_interval=_interval("guidance interval", shot.guidance_interval),

@@ -399,7 +399,7 @@ class MasterWeights:
         named = dict(model.named_parameters())
         self.working = [named[name] for name in trainable]
         self.masters = [nn.Parameter(parameter.detach().float().clone()) for parameter in self.working]
-        inner = [".blocks." in name and named[name].ndim == 2 and min(named[name].shape) > 16 for name in trainable]
+        inner = ["blocks." in name and named[name].ndim == 2 and min(named[name].shape) > 16 for name in trainable]
         matrices = list(compress(self.masters, inner))
         others = list(compress(self.masters, [not matrix for matrix in inner]))
         self.optimizers = [torch.optim.AdamW(others, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0)]

@@ -17,7 +17,7 @@ FLAT = (1.0,) * 10  # ratios of a model whose blocks would do the same in every 
 
 
 def shot(**settings) -> Shot:
-    tiny = {"width": 32, "height": 48, "num_frames": 5, "num_inference_steps": 10, "seed": 3}
+    tiny = {"width": 32, "height": 48, "num_frames": 9, "num_inference_steps": 10, "seed": 3}
     return Shot("a red ball on the sand", RIG, **tiny | settings)
 
 
@@ -86,7 +86,7 @@ def test_the_plan_counts_what_is_kept_from_step_to_step(pipeline, monkeypatch):
     monkeypatch.setattr(pipeline.planner, "_decode_cost", lambda *size: Cost(0, 0))
     plain, cached = (pipeline.plan(shot(**settings)) for settings in ({}, {"mag_cache": 0.1, "mag_ratios": FLAT}))
     config = pipeline.backbone.pipe.transformer.config
-    tokens, width = 2 * 2 * 3 * 2, config.num_attention_heads * config.attention_head_dim
+    tokens, width = 2 * 3 * 3 * 2, config.num_attention_heads * config.attention_head_dim
     assert cached.needed_bytes - plain.needed_bytes == (2 + 1) * tokens * width * 4
 
 

@@ -220,7 +220,7 @@ def weights(tmp_path_factory) -> dict[str, str]:
     torch.save(published(randomised(FAMILIES["wan"].multi_view_class(**WAN))), folder / "step20000.ckpt")
     cogvideox = FAMILIES["cogvideox"]
     model = randomised(cogvideox.multi_view_class(**cogvideox.config))
-    save_added(model, folder / "views.safetensors", "cogvideox-2b")
+    save_added(model, folder / "views.safetensors", KNOWN_MODELS["cogvideox-2b"])
     return {"wan": str(folder / "step20000.ckpt"), "cogvideox": str(folder / "views.safetensors")}
 
 
@@ -382,17 +382,26 @@ def test_a_decoder_too_large_for_every_step_is_previewed_by_colours(pipelines, f
     assert np.array_equal(video.frames, pipelines[family].generate(tiny_shot()).frames)
 
 
+def test_cogvideox_refuses_what_its_decoder_would_make_other_frames_of(pipelines):
+    for num_frames, says in ((5, "8k . 1, got 5; the nearest are 1 and 9"), (13, "the nearest are 9 and 17")):
+        with pytest.raises(ValueError, match=says):
+            pipelines["cogvideox"].generate(tiny_shot(num_frames=num_frames))
+    for num_frames in (1, 9, 17):
+        video = pipelines["cogvideox"].generate(tiny_shot(num_frames=num_frames, num_inference_steps=1))
+        assert video.num_frames == num_frames
+
+
 def test_cogvideox_refuses_a_moving_camera(pipelines):
     rig = Rig((RIG.cameras[0], MovingCamera(RIG.cameras[:2])))
     with pytest.raises(ValueError, match="camera 2 moves"):
-        pipelines["cogvideox"].generate(Shot("a ball", rig, width=32, height=48, num_frames=5))
+        pipelines["cogvideox"].generate(Shot("a ball", rig, width=32, height=48, num_frames=9))
 
 
 @FAMILY_NAMES
 @pytest.mark.parametrize("num_views", [1, 3])
 def test_the_command_line_runs_every_family(bases, weights, family, num_views, tmp_path, capsys):
     rig = ";".join(["3,0,0", "3,10,20", "3,0,-20"][:num_views])
-    settings = ["--width", "32", "--height", "48", "--num-frames", "5", "--num-inference-steps", "1", "--seed", "7"]
+    settings = ["--width", "32", "--height", "48", "--num-frames", "9", "--num-inference-steps", "1", "--seed", "7"]
     options = ["--rig", rig, "--out", str(tmp_path), "--model", weights[family], "--base", str(bases[family])]
     assert main(["generate", "a red ball on the sand", *options, *settings]) == 0
     assert len(list(tmp_path.glob("view_*.mp4"))) == num_views
@@ -465,11 +474,11 @@ def test_added_weights_with_nan_or_missing_parts_are_refused(bases, tmp_path):
     model = cogvideox.multi_view_class(**cogvideox.config)
     with torch.no_grad():
         model.transformer_blocks[1].projector.bias[0] = torch.nan
-    save_added(model, tmp_path / "views.safetensors", "cogvideox-2b")
+    save_added(model, tmp_path / "views.safetensors", KNOWN_MODELS["cogvideox-2b"])
     with pytest.raises(ValueError, match="projector.bias holds NaN"):
         Pipeline.load(str(tmp_path / "views.safetensors"), base=str(bases["cogvideox"]))
     del model.transformer_blocks[1].attn_syncam
-    save_added(model, tmp_path / "views.safetensors", "cogvideox-2b")
+    save_added(model, tmp_path / "views.safetensors", KNOWN_MODELS["cogvideox-2b"])
     with pytest.raises(ValueError, match="attn_syncam.norm_k.bias is missing"):
         Pipeline.load(str(tmp_path / "views.safetensors"), base=str(bases["cogvideox"]))
 

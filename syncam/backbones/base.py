@@ -248,8 +248,23 @@ class Backbone:
         """
         raise NotImplementedError
 
-    def attention_kwargs(self, cameras: torch.Tensor) -> dict[str, Any]:
-        """How cameras (1, v, f, 12) are handed to the transformer."""
+    def noised(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What the transformer is trained on: latents (v, c, f, h, w), their noise, times (v,) from 0, clean, to 1.
+
+        Returns: noisy latents, their timesteps (v,), and what is to be predicted.
+        """
+        raise NotImplementedError
+
+    def save_base(self, folder: Path) -> None:
+        """The base model by itself, without what was added, in diffusers layout."""
+        transformer = self.pipe.transformer
+        base = self.stock_class.from_config(transformer.config).to(transformer.dtype)
+        state = {name: value for name, value in transformer.state_dict().items() if not transformer.is_added(name)}
+        base.load_state_dict(state)
+        self.pipeline_class(**{**self.pipe.components, "transformer": base}).save_pretrained(folder)
+
+    def attention_kwargs(self, cameras: torch.Tensor | None) -> dict[str, Any]:
+        """How cameras (1, v, f, 12) are handed to the transformer; without any, it is the base model."""
         return {"cameras": cameras}
 
     def own(self, latents: torch.Tensor) -> torch.Tensor:

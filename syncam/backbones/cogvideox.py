@@ -228,8 +228,8 @@ class CogVideoXBackbone(Backbone):
                 raise ValueError(f"camera {number} moves; CogVideoX's module takes one pose per view")
         return super().poses(shot)[:, :1]
 
-    def attention_kwargs(self, cameras: torch.Tensor) -> dict[str, Any]:
-        return {"cameras": cameras[:, :, 0]}
+    def attention_kwargs(self, cameras: torch.Tensor | None) -> dict[str, Any]:
+        return {"cameras": None if cameras is None else cameras[:, :, 0]}
 
     def forward(self, transformer, latents, timesteps, text, cameras) -> torch.Tensor:
         _, _, frames, height, width = latents.shape
@@ -258,6 +258,12 @@ class CogVideoXBackbone(Backbone):
     def clean_estimate(self, noisy: torch.Tensor, prediction: torch.Tensor, step: int) -> torch.Tensor:
         signal, noise = self.signal_and_noise(step)
         return signal * noisy - noise * prediction
+
+    def noised(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        alphas = self.pipe.scheduler.alphas_cumprod.float()
+        timesteps = (times * len(alphas)).long().clamp(max=len(alphas) - 1)
+        signal, level = (part[timesteps].sqrt().view(-1, 1, 1, 1, 1) for part in (alphas, 1 - alphas))
+        return signal * clean + level * noise, timesteps, signal * noise - level * clean
 
     def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
         return latents / self.pipe.vae.config.scaling_factor

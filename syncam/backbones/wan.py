@@ -362,6 +362,12 @@ class WanBackbone(Backbone):
     def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
         return latents * self._statistics(latents, "latents_std") + self._statistics(latents, "latents_mean")
 
+    def noised(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        shift = self._solvers["euler"].config.shift
+        sigma = shift * times / (1 + (shift - 1) * times)
+        level = sigma.view(-1, 1, 1, 1, 1)
+        return clean + level * (noise - clean), sigma * NUM_TRAIN_TIMESTEPS, noise - clean
+
     def scaled(self, latents: torch.Tensor) -> torch.Tensor:
         return (latents - self._statistics(latents, "latents_mean")) / self._statistics(latents, "latents_std")
 

@@ -1,0 +1,312 @@
+"""Trains the multi-view module in a base model of any family, the paper's way: what it added, and nothing else.
+
+First every scene is encoded with the base model's own autoencoder and text encoder, then the module trains on the
+latents, and only what was added is saved: a .safetensors that ``--model`` takes, with its model card in the header.
+Scenes come from the toy world or from a dataset in SynCamVideo's layout.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm.auto import tqdm
+
+from syncam import toyworld
+from syncam.backbones.base import Backbone
+from syncam.cameras import Rig
+from syncam.checkpoints import save_added
+from syncam.datasets import Fit, SynCamVideo
+from syncam.memory import best_device
+from syncam.pipeline import BACKBONES
+from syncam.rig_formats import from_document, to_document
+from syncam.shot import KNOWN_MODELS, Shot, TrainedRange
+from syncam.train import MasterWeights, TrainConfig, draw_loss, log, schedule
+from syncam.video import MultiViewVideo
+
+WEIGHTS = "views.safetensors"
+FAMILY_OF_PIPELINE = {"WanPipeline": "wan2.1-1.3b", "CogVideoXPipeline": "cogvideox-2b"}
+
+
+@dataclass(frozen=True)
+class ModuleConfig:
+    """Everything that decides a run. What is 0 is as the model has it."""
+
+    model: str = ""  # a known name, or the folder of a base model in diffusers layout
+    base: str = ""  # folder or repository to take a known model's base from, instead of its own
+    out: Path = Path("runs/module")
+    data: Path | None = None  # a folder of SynCamVideo v1 or v2, instead of the toy world
+    seed: int = 0
+    num_scenes: int = 1000
+    views_per_scene: int = 4
+    width: int = 0
+    height: int = 0
+    num_frames: int = 0
+    hfov_deg: float = 0.0
+    relative_poses: bool = True  # as published; false: in the world's frame, so that text-to-video knows its height
+    base_steps: int = 0  # of teaching the base model itself these scenes, view by view; it is then saved too
+    steps: int = 2000
+    scenes_per_step: int = 1
+    muon_lr: float = 1e-3
+    adamw_lr: float = 1e-4
+    ema_decay: float = 0.999
+    cool_down: float = 0.3  # last part of a stage, in which the learning rate falls to zero
+    text_dropout: float = 0.1
+    source_view: float = 0.15  # how often view 0 is given as a clean video (section 3.5 of the paper)
+    save_minutes: float = 10.0
+    gradient_checkpointing: bool = False  # less memory, more time
+
+    from_words = classmethod(TrainConfig.from_words.__func__)
+
+
+def train_module(config: ModuleConfig) -> Path:
+    """Encode, train, save.  Returns the file of weights.
+
+    Raises: ValueError if there is no such model, or nothing to train on; ConnectionError if the hub does not give it.
+    """
+    set_seed(config.seed)
+    accelerator = Accelerator()
+    backbone = load_base(config)
+    config.out.mkdir(parents=True, exist_ok=True)
+    if accelerator.is_main_process:
+        encode_scenes(backbone, config)
+    accelerator.wait_for_everyone()
+    for name in ("text_encoder", "vae"):  # they have done their part
+        getattr(backbone.pipe, name).to("cpu")
+    scenes = EncodedScenes(config.out / "latents", backbone)
+    backbone.card = replace(backbone.card, trained=scenes.trained_range(), note=_note(len(scenes), config))
+    transformer = backbone.pipe.transformer.bfloat16().train()
+    if config.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
+    added = [name for name, _ in transformer.named_parameters() if transformer.is_added(name)]
+    if config.base_steps:
+        base = [name for name, _ in transformer.named_parameters() if not transformer.is_added(name)]
+        fit("base", backbone, base, scenes, config, accelerator)
+        if not (config.out / "multiview.pt").exists():  # the module begins from what the base has become
+            for block in transformer.multi_view_blocks():
+                block.start_from_base()
+    return fit("multiview", backbone, added, scenes, config, accelerator)
+
+
+def load_base(config: ModuleConfig) -> Backbone:
+    """The base model with an untrained module, whose card says how it is to be used once trained."""
+    card, base = KNOWN_MODELS.get(config.model), config.base
+    if card is None:
+        try:
+            index = json.loads((Path(config.model) / "model_index.json").read_text(encoding="utf-8"))
+            card, base = KNOWN_MODELS[FAMILY_OF_PIPELINE[index["_class_name"]]], config.model
+        except (OSError, ValueError, KeyError, TypeError):
+            known = ", ".join(KNOWN_MODELS)
+            raise ValueError(
+                f"model={config.model!r:.80} is no base model: expected {known}, or a folder with a pipeline of "
+                f"{' or '.join(FAMILY_OF_PIPELINE)}"
+            ) from None
+    own = {name: getattr(config, name) or getattr(card, name) for name in ("width", "height", "num_frames")}
+    hfov_deg = config.hfov_deg or (card.hfov_deg if config.data else toyworld.HFOV_DEG)
+    card = replace(card, **own, max_frames=own["num_frames"], hfov_deg=hfov_deg, relative_poses=config.relative_poses)
+    card = replace(card, source_guidance_scale=1.0 if config.source_view else None, weights="")
+    dtype = torch.float32 if best_device().type == "cpu" else torch.bfloat16
+    backbone = BACKBONES[card.family].assemble(card, "", dtype, base)
+    Shot("any", Rig.from_text("4,0,0"), num_frames=card.num_frames).resolved(card)  # says what of the size can't be
+    backbone.pipe.to(best_device())
+    return backbone
+
+
+def _note(num_scenes: int, config: ModuleConfig) -> str:
+    world = f"the dataset {config.data.name}" if config.data else "the toy world"
+    return f"The multi-view module was trained here for {config.steps} steps on {num_scenes} scenes of {world}."
+
+
+# ------------------------------------------------------------------------------------------------------------- scenes
+
+
+def toy_videos(config: ModuleConfig, fit: Fit) -> Iterator[MultiViewVideo]:
+    """Scenes of the toy world as the model wants its pictures."""
+    for number in range(config.num_scenes):
+        rng = random.Random(f"module {config.seed} {number}")
+        scene, rig = toyworld.Scene.sample(rng), toyworld.sample_rig(rng, config.views_per_scene)
+        seen = toyworld.record(scene, rig, fit.num_frames, max(fit.size, fit.height or 0))
+        views = [fit(frames, fit.fps, camera)[0] for frames, camera in zip(seen.frames, seen.cameras(), strict=True)]
+        yield MultiViewVideo(np.stack(views), rig, fit.fps, fit.hfov_deg, {"prompt": scene.caption(rng)})
+
+
+@torch.no_grad()
+def encode_scenes(backbone: Backbone, config: ModuleConfig) -> None:
+    """Latents and text of every scene, a file each in ``latents``; what is there is kept."""
+    card, folder = backbone.card, config.out / "latents"
+    folder.mkdir(exist_ok=True)
+    done = len(list(folder.glob("scene_*.safetensors")))
+    fit = Fit(card.num_frames, card.fps, card.width, card.hfov_deg, card.height)
+    if config.data:
+        dataset = SynCamVideo(config.data)
+        views = min(config.views_per_scene, dataset.usual_views())
+        videos: Iterable = dataset.videos(views, random.Random(config.seed), fit)
+    else:
+        videos = toy_videos(config, fit)
+    for number, video in enumerate(tqdm(islice(videos, config.num_scenes), desc="encode", total=config.num_scenes)):
+        if number < done:
+            continue
+        text, _ = backbone.encode_prompt(Shot(video.recipe["prompt"], video.rig, guidance_scale=1.0))
+        latents = torch.cat([backbone.encode(view) for view in video.frames])
+        tensors = {"latents": latents.bfloat16().cpu(), "text": text[0].bfloat16().cpu()}
+        path = folder / f"scene_{number:05d}.safetensors"
+        save_file(tensors, path.with_suffix(".part"), {"rig": json.dumps(to_document(video.rig))})
+        path.with_suffix(".part").replace(path)
+    if not (folder / "no_text.safetensors").exists():
+        text, _ = backbone.encode_prompt(Shot("", Rig.from_text("4,0,0"), guidance_scale=1.0))
+        save_file({"text": text[0].bfloat16().cpu()}, folder / "no_text.safetensors")
+
+
+class EncodedScenes:
+    """The encoded scenes on disk, and batches of them."""
+
+    def __init__(self, folder: Path, backbone: Backbone):
+        self.backbone, self.paths = backbone, sorted(folder.glob("scene_*.safetensors"))
+        if not self.paths:
+            raise ValueError(f"there is nothing to train on in {folder}")
+        self.no_text = self._read(folder / "no_text.safetensors")[0]["text"]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @staticmethod
+    def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+    def rigs(self) -> Iterator[Rig]:
+        for path in self.paths:
+            yield from_document(json.loads(self._read(path)[1]["rig"])).choose()
+
+    def trained_range(self) -> TrainedRange:
+        """Where the cameras of these scenes stand."""
+        rigs = list(self.rigs())
+        places = np.array([camera.place() for rig in rigs for camera in rig.cameras])
+        low, high = places.min(0), places.max(0)
+        moving = any(camera.moves for rig in rigs for camera in rig.cameras)
+        return TrainedRange(*zip(low[:2].tolist(), high[:2].tolist(), strict=True), 360.0, max(map(len, rigs)), moving)
+
+    def batch(self, rng: random.Random, num_scenes: int, num_views: int, text_dropout: float):
+        """Random views of random scenes.
+
+        Returns: latents (b v, c, f, h, w) float32, text (b v, n, d), cameras (b, v, f, 12).
+        """
+        latents, texts, cameras = [], [], []
+        for path in rng.choices(self.paths, k=num_scenes):
+            scene, about = self._read(path)
+            rig = from_document(json.loads(about["rig"])).choose()
+            views = rng.sample(range(len(rig)), min(num_views, len(rig)))
+            text = self.no_text if rng.random() < text_dropout else scene["text"]
+            card, rig = self.backbone.card, Rig(tuple(rig.cameras[view] for view in views))
+            latents.append(scene["latents"][views].float())
+            texts.append(text.expand(len(views), -1, -1))
+            shot = Shot("any", rig, num_frames=card.num_frames, width=card.width, height=card.height)
+            cameras.append(self.backbone.cameras(shot))
+        return torch.cat(latents), torch.cat(texts), torch.cat(cameras)
+
+
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+class Loss(nn.Module):
+    """The transformer as a thing whose forward is its training loss, for accelerate to prepare."""
+
+    def __init__(self, backbone: Backbone):
+        super().__init__()
+        self.backbone, self.transformer = backbone, backbone.pipe.transformer
+
+    def forward(self, noisy, timesteps, text, cameras, target, counts) -> torch.Tensor:
+        """Mean square of what is wrong with the prediction; ``counts`` (b v,): 0 for views that were given clean."""
+        dtype = self.transformer.dtype
+        prediction = self.backbone.forward(self.transformer, noisy.to(dtype), timesteps, text.to(dtype), cameras)
+        error = (prediction.float() - target).square().mean((1, 2, 3, 4))
+        return (error * counts).sum() / counts.sum()
+
+
+def sample_batch(stage: str, step: int, scenes: EncodedScenes, config: ModuleConfig, rank: int):
+    """All inputs of one training step, a function of the seed, the step and the scenes."""
+    rng = random.Random(f"{stage} {config.seed} {step} {rank}")
+    generator = torch.Generator().manual_seed(rng.getrandbits(48))
+    alone = stage == "base"
+    num_scenes = config.scenes_per_step * (config.views_per_scene if alone else 1)
+    num_views = 1 if alone else config.views_per_scene
+    latents, text, cameras = scenes.batch(rng, num_scenes, num_views, config.text_dropout)
+    views = cameras.shape[1]
+    times = torch.rand(num_scenes, generator=generator).repeat_interleave(views)
+    noise = torch.randn(latents.shape, generator=generator)
+    noisy, timesteps, target = scenes.backbone.noised(latents, noise, times)
+    counts = torch.ones(len(latents))
+    if views > 1:
+        first = views * (torch.rand(num_scenes, generator=generator) < config.source_view).nonzero()[:, 0]
+        noisy[first], timesteps[first], counts[first] = latents[first], 0, 0.0
+    return noisy, timesteps, text, None if alone else cameras, target, counts
+
+
+def fit(
+    stage: str,
+    backbone: Backbone,
+    trainable: list[str],
+    scenes: EncodedScenes,
+    config: ModuleConfig,
+    accelerator: Accelerator,
+) -> Path:
+    """Train one stage up to its number of steps, continuing from its last checkpoint.  Returns what it saved."""
+    transformer, num_steps = backbone.pipe.transformer, config.base_steps if stage == "base" else config.steps
+    checkpoint, saved = config.out / f"{stage}.pt", config.out / ("base" if stage == "base" else WEIGHTS)
+    transformer.requires_grad_(False)
+    for name in trainable:
+        transformer.get_parameter(name).requires_grad_(True)
+    weights, start, hours = MasterWeights(transformer, trainable, config), 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        weights.load_state_dict(state["weights"])
+        start, hours = state["step"], state["hours"]
+
+    def save(step: int) -> None:
+        if accelerator.is_main_process:
+            state = {"weights": weights.state_dict(), "step": step, "hours": hours + (time.time() - began) / 3600}
+            torch.save(state, checkpoint.with_suffix(".tmp"))
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+            weights.publish(weights.ema.shadow_params)
+            if stage == "base":
+                backbone.save_base(saved)
+            else:
+                config_text = json.dumps(asdict(config), default=str)
+                save_added(transformer, saved, backbone.card, {"training": config_text, "steps": str(step)})
+            weights.publish(weights.masters)
+            draw_loss(config.out)
+
+    began = last = time.time()
+    loss_of, losses, device = accelerator.prepare(Loss(backbone)), [], next(transformer.parameters()).device
+    for step in tqdm(range(start, num_steps), initial=start, total=num_steps, desc=stage, mininterval=5):
+        batch = sample_batch(stage, step, scenes, config, accelerator.process_index)
+        with (
+            sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+        ):  # faster there for short sequences
+            loss = loss_of(*(part if part is None else part.to(device) for part in batch))
+            accelerator.backward(loss)
+        weights.step(schedule(step, num_steps, config.cool_down))
+        losses.append(loss.item())
+        if step % 50 == 49 or step == num_steps - 1:
+            log(config.out / f"{stage}_loss.csv", step + 1, float(np.mean(losses[-50:])))
+        if time.time() - last > 60 * config.save_minutes:
+            save(step + 1)
+            last = time.time()
+    if start < num_steps or not saved.exists():
+        save(num_steps)
+    weights.publish(weights.ema.shadow_params)
+    return saved
