@@ -19,7 +19,7 @@ MODEL_SETTINGS = (
     ("width", int, "pixels"),
     ("height", int, "pixels"),
     ("negative-prompt", str, "what to avoid"),
-    ("solver", str, "how to step from noise to picture: euler or unipc, which needs fewer steps"),
+    ("solver", str, "how to step from noise to picture: euler, unipc or dpm (DPM++ 2M)"),
 )
 RIG_HELP = "a preset's name, a camera file, or 'distance,elevation,azimuth;...' (metres, degrees)"
 
@@ -318,13 +318,15 @@ def add_evaluate(commands) -> None:
     command.add_argument("--out", type=Path, default=Path("outputs/evaluation"), help="folder (%(default)s)")
     command.add_argument("--num-scenes", type=int, default=24, help="held-out scenes (%(default)s)")
     command.add_argument("--seed", type=int, default=0, help="which held-out scenes (%(default)s)")
+    command.add_argument("--sweep", action="store_true", help="quality against steps, solver and guidance instead")
     command.set_defaults(run=evaluate)
 
 
 def evaluate(options: argparse.Namespace) -> None:
     from syncam import evaluate
 
-    print(evaluate(options.model, options.out, options.num_scenes, options.seed))
+    measured = evaluate.sweep if options.sweep else evaluate.evaluate
+    print(measured(options.model, options.out, options.num_scenes, options.seed))
 
 
 def add_verify(commands) -> None:

@@ -23,7 +23,7 @@ MAX_PROMPT_CHARACTERS = 2000
 MAX_STEPS = 200
 MAX_GUIDANCE = 30.0
 SEED_RANGE = (0, 2**63 - 1)
-SOLVERS = {"wan": ("euler", "unipc"), "cogvideox": ("ddim", "dpm")}  # of each family
+SOLVERS = {"wan": ("euler", "unipc", "dpm"), "cogvideox": ("ddim", "dpm")}  # of each family
 
 
 @dataclass(frozen=True)

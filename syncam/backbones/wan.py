@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanPipeline
+from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanPipeline
 from diffusers.configuration_utils import register_to_config
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
@@ -341,10 +341,13 @@ class WanBackbone(Backbone):
         pipe.scheduler = FlowMatchScheduler(shift=5.0)
 
     def solvers(self) -> dict[str, SchedulerMixin]:
-        unipc = UniPCMultistepScheduler(
-            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=self.pipe.scheduler.config.shift
-        )
-        return {"euler": self.pipe.scheduler, "unipc": unipc}
+        shift = self.pipe.scheduler.config.shift
+        flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
+        return {
+            "euler": self.pipe.scheduler,
+            "unipc": UniPCMultistepScheduler(**flow),
+            "dpm": DPMSolverMultistepScheduler(**flow),
+        }
 
     def text_shape(self) -> tuple[int, int]:
         return min(512, self.pipe.tokenizer.model_max_length), self.pipe.transformer.config.text_dim
@@ -359,14 +362,14 @@ class WanBackbone(Backbone):
     def clean_estimate(self, noisy: torch.Tensor, prediction: torch.Tensor, step: int) -> torch.Tensor:
         return noisy - float(self.pipe.scheduler.sigmas[step]) * prediction
 
-    def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
-        return latents * self._statistics(latents, "latents_std") + self._statistics(latents, "latents_mean")
-
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, times: torch.Tensor) -> tuple[torch.Tensor, ...]:
         shift = self._solvers["euler"].config.shift
         sigma = shift * times / (1 + (shift - 1) * times)
         level = sigma.view(-1, 1, 1, 1, 1)
         return clean + level * (noise - clean), sigma * NUM_TRAIN_TIMESTEPS, noise - clean
+
+    def unscaled(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents * self._statistics(latents, "latents_std") + self._statistics(latents, "latents_mean")
 
     def scaled(self, latents: torch.Tensor) -> torch.Tensor:
         return (latents - self._statistics(latents, "latents_mean")) / self._statistics(latents, "latents_std")
