@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+from contextlib import suppress
 
 from syncam.shot import KNOWN_MODELS
 from syncam.studio.jobs import ZERO_GPU, Engine
@@ -27,10 +28,12 @@ def main() -> int:
     arguments = parser.parse_args()
     own = arguments.host == THIS_MACHINE  # strangers must not make a server download gigabytes
     try:
-        engine = Engine(arguments.model or (["embedded", *KNOWN_MODELS] if own else ["embedded"]))
+        offered = ["embedded", *KNOWN_MODELS] if own else ["wan2.1-1.3b", "embedded"] if ZERO_GPU else ["embedded"]
+        engine = Engine(arguments.model or offered)
         engine.require_outputs()
         if ZERO_GPU:  # what is to run on a lent GPU must be there before the page is
-            engine.load(engine.default)
+            with suppress(ValueError):  # said by the page; the embedded model stands in
+                engine.load(engine.default)
     except (ValueError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

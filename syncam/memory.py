@@ -8,6 +8,7 @@ counted. Attention is counted as a fused kernel does it, without its matrix of s
 from __future__ import annotations
 
 import math
+import os
 import time
 import weakref
 from collections.abc import Callable
@@ -30,6 +31,9 @@ MAX_SECONDS = 24 * 3600.0
 SMALL_STEP_TOKENS = 4096  # up to here, more at once is faster: launches count, not operations
 # whether guidance's branches run as one batch, and how many views and latent frames at a time; in order of preference
 WAYS = ((True, (None, None)), (False, (None, None)), (False, (1, 1)))
+# A ZeroGPU Space: a GPU is lent for the time of a call. Before, PyTorch is made to believe in one that can't compute.
+LENT_GPU = "SPACES_ZERO_GPU" in os.environ
+LENT_RATE = 2.5e14  # floating point operations a second in a matrix product, about, of the part of an H200 that is lent
 HEADROOM = 0.9  # of the free memory that a run may use: allocators round up
 
 
@@ -140,7 +144,7 @@ class _FusedAttention(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.scaled_dot_product_attention:
             query, key, value = args[:3] if len(args) >= 3 else (kwargs["query"], kwargs["key"], kwargs["value"])
-            self.flops += 2 * query.shape[:-1].numel() * key.shape[-2] * (key.shape[-1] + value.shape[-1])
+            self.flops += 2 * math.prod(query.shape[:-1]) * key.shape[-2] * (key.shape[-1] + value.shape[-1])
             return query.new_empty(*query.shape[:-1], value.shape[-1])
         return function(*args, **(kwargs or {}))
 
@@ -159,6 +163,8 @@ def cost_of(run: Callable[[], object]) -> Cost:
 
 def best_device() -> torch.device:
     """The accelerator if there is one that works, else the CPU."""
+    if LENT_GPU:
+        return torch.device("cuda")
     # asked first: a build for an accelerator names it also where there is none
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
@@ -167,6 +173,8 @@ def free_bytes(device: torch.device) -> int:
     """Memory that a run on ``device`` can still get, with what PyTorch holds in reserve."""
     if device.type == "cpu":
         return psutil.virtual_memory().available
+    if LENT_GPU:
+        return torch.cuda.mem_get_info()[0]  # which is answered before a GPU is lent, too
     free, _ = torch.accelerator.get_memory_info(device)
     return free + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
 
@@ -183,6 +191,8 @@ def choose_offload(component_bytes: dict[str, int], free: int) -> str:
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.15) -> float:
     """Floating point operations a second that the device reaches in a matrix product."""
+    if LENT_GPU:
+        return LENT_RATE
     size = 1024 if device.type == "cpu" else 4096
     a = torch.randn(size, size, device=device, dtype=dtype)
     best, until = math.inf, time.perf_counter() + seconds
@@ -197,6 +207,8 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.15)
 
 def attention_is_fused(device: torch.device) -> bool:
     """Whether attention over many tokens runs without its matrix of scores here."""
+    if LENT_GPU:
+        return True
     allowed = torch.backends.cuda.flash_sdp_enabled() or torch.backends.cuda.mem_efficient_sdp_enabled()
     if device.type != "cuda":
         return allowed  # the switches are for every device; on a CPU there is a fused kernel behind them

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import importlib
 import logging
+import math
 import os
 import queue
 import re
@@ -20,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -35,7 +37,9 @@ REMEMBERED = 100  # finished jobs
 UNWATCHED_SECONDS = 20.0  # how long a run outlives its page: enough for a reload, not for an abandoned tab
 HEARTBEAT_SECONDS, POLL_SECONDS = 0.5, 0.05
 ZERO_GPU = "SPACES_ZERO_GPU" in os.environ  # a Space on which a GPU is lent for the time of a call
-LENT_SECONDS = 120  # for which a visitor's quota is asked: what a day without an account allows
+LENT_SECONDS = 120  # for which a visitor's quota is asked, if nothing is known of the run
+LENT_FRAMES, LENT_STEPS = 33, 20
+LENT_MARGIN, LENT_START_SECONDS = 1.5, 20  # a plan is a guess, and the weights must get there first
 
 _log = logging.getLogger(__name__)
 
@@ -108,13 +112,13 @@ class Engine:
         loaded = {model: ModelCard.load(model) for model in models}
         if any(card.base for card in loaded.values()):
             loaded.setdefault("embedded", ModelCard.load("embedded"))
-        self.cards = {card.name: card for card in loaded.values()}
+        self.cards = {card.name: _affordable(card) for card in loaded.values()}
         self._sources = {card.name: model for model, card in loaded.items()}
         self.default = next(iter(self.cards))
         self._failures: dict[str, Exception] = {}
         self._pipelines, self._loading = {}, self.default
         self._planning = threading.Lock()
-        self._generate = _lent(self._reports)
+        self._generate = _lent(self._reports, self._lent_seconds)
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._wake = threading.Condition()
@@ -271,6 +275,11 @@ class Engine:
                 job._change(progress=report)
         raise RuntimeError("it ended without a result")
 
+    def _lent_seconds(self, shot: Shot, model: str) -> int:
+        """For how long a GPU is asked for: a longer run is cut off, and more than a visitor has left is refused."""
+        plan = self.plan(shot, model)
+        return math.ceil(LENT_MARGIN * plan.seconds) + LENT_START_SECONDS if plan else LENT_SECONDS
+
     def _reports(self, shot: Shot, model: str) -> Iterator[Progress | MultiViewVideo | Exception | None]:
         """A run as what it reports: its progress, now and then None, and last its result or what went wrong.
 
@@ -301,9 +310,17 @@ class Engine:
             runner.join()
 
 
-def _lent(task: Callable) -> Callable:
+def _lent(task: Callable, seconds: Callable) -> Callable:
     """The same generator, with a GPU for as long as it runs where GPUs are lent (a ZeroGPU Space)."""
-    return importlib.import_module("spaces").GPU(duration=LENT_SECONDS)(task) if ZERO_GPU else task
+    return importlib.import_module("spaces").GPU(duration=seconds)(task) if ZERO_GPU else task
+
+
+def _affordable(card: ModelCard) -> ModelCard:
+    """The same card; where GPUs are lent, with settings to begin with that a visitor's quota allows."""
+    if not ZERO_GPU:
+        return card
+    frames, steps = min(card.num_frames, LENT_FRAMES), min(card.num_inference_steps, LENT_STEPS)
+    return replace(card, num_frames=frames, num_inference_steps=steps)
 
 
 def measured(result: MultiViewVideo) -> dict:
