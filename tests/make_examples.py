@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 from syncam.pipeline import Pipeline  # noqa: E402
 from syncam.rig_formats import read_rig  # noqa: E402
 from syncam.shot import Shot  # noqa: E402
+from syncam.studio.jobs import measured  # noqa: E402
 
 FOLDER = ROOT / "assets" / "examples"
 SEED = 7  # of all of them: nothing is picked
@@ -32,7 +33,9 @@ def main() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     for number, (preset, prompt) in enumerate(EXAMPLES.items(), 1):
         folder = FOLDER / f"{number}_{preset}"
-        pipeline.generate(Shot(prompt, read_rig(preset), seed=SEED)).save(folder)
+        video = pipeline.generate(Shot(prompt, read_rig(preset), seed=SEED))
+        video.recipe.update(measured(video))
+        video.save(folder)
         print(folder)
 
 
