@@ -18,7 +18,6 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import torch
-import transformers
 
 import syncam
 import syncam.backbones.embedded  # noqa: F401  diffusers loads components only of modules that are imported already
@@ -39,10 +38,6 @@ from syncam.memory import (
 from syncam.rig_formats import to_document
 from syncam.shot import ASSETS_FOLDER, KNOWN_MODELS, ModelCard, Progress, Shot, Stopped
 from syncam.video import MultiViewVideo
-
-diffusers.utils.logging.set_verbosity_error()  # it warns of any component class that is not its own
-diffusers.utils.logging.disable_progress_bar()
-transformers.utils.logging.disable_progress_bar()
 
 BACKBONES: dict[str, type[Backbone]] = {"wan": WanBackbone, "cogvideox": CogVideoXBackbone}
 MANIFEST = "SHA256SUMS"

@@ -11,8 +11,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
+import transformers
 from accelerate import init_empty_weights
 from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -33,6 +35,10 @@ from syncam.checkpoints import (
 )
 from syncam.multiview import MultiViewTransformer, camera_features
 from syncam.shot import ModelCard, Shot
+
+diffusers.utils.logging.set_verbosity_error()  # it warns of any component class that is not its own
+diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()
 
 CACHE_FOLDER = Path(os.environ.get("SYNCAM_CACHE", Path.home() / ".cache" / "syncam"))
 SMALL_DECODER_PARAMETERS = 10_000_000  # a decoder up to this size is run at every step, for the preview
