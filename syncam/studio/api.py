@@ -1,6 +1,7 @@
 """The page's public endpoints, for ``gradio_client`` and curl: typed, named, checked like everything else."""
 
 # Without "from __future__ import annotations": gradio makes the endpoints' types from annotations as they are here.
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def add_endpoints(engine: Engine) -> None:
         What is left out, the model decides; the seed, chance; the model, who started the page.
         Returns: the mosaic of all views (mp4), one mp4 per view, and the recipe.
         """
-        job = engine.submit(Shot(prompt, rig_from(rig), seed, steps, guidance, frames), model)
+        shot = Shot(prompt, rig_from(rig), seed, steps, guidance, frames)
+        job = await asyncio.to_thread(engine.submit, shot, model)  # it plans, while others want their answers
         async for _ in job.watch():
             if not job.finished:
                 yield None, [], {}  # a client that has gone is noticed here

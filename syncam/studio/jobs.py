@@ -151,7 +151,8 @@ class Engine:
             pipeline = importlib.import_module("syncam.pipeline").Pipeline.load(self._sources[model])
             self._pipelines = {**self._pipelines, model: pipeline}
         except (ValueError, OSError, RuntimeError, ImportError) as error:
-            _log.warning("%s could not be loaded", model, exc_info=not isinstance(error, (ValueError, ConnectionError)))
+            known = isinstance(error, (ValueError, ConnectionError))
+            _log.warning("%s could not be loaded: %s", model, error, exc_info=not known)
             self._failures[model] = error
             raise ValueError(f"{self.cards[model].title} could not be loaded: {error}") from error
         finally:

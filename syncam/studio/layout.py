@@ -12,7 +12,7 @@ import gradio as gr
 
 from syncam.cameras import Rig
 from syncam.rig_formats import read_cameras, read_rig, to_document
-from syncam.shot import MAX_GUIDANCE, MAX_PROMPT_CHARACTERS, ModelCard, Shot
+from syncam.shot import MAX_GUIDANCE, MAX_PROMPT_CHARACTERS, SOLVERS, ModelCard, Shot
 from syncam.studio import settings, texts
 from syncam.studio.api import add_endpoints
 from syncam.studio.doors import said
@@ -87,6 +87,8 @@ def fields_of(card: ModelCard) -> dict[str, dict]:
         "steps": {"value": card.num_inference_steps},
         "guidance": {"value": card.guidance_scale},
         "guided": {"value": WHOLE},
+        "solver": {"value": card.solver or SOLVERS[card.family][0], "choices": list(SOLVERS[card.family])},
+        "saving": {"value": 0, "visible": bool(card.mag_ratios)},
         "frames": {"value": card.num_frames, "step": card.frames_step},
         "width": {"value": card.width, "step": card.size_multiple},
         "height": {"value": card.height, "step": card.size_multiple},
@@ -151,6 +153,11 @@ def build_studio(engine: Engine) -> gr.Blocks:
                     guided = gr.Textbox(
                         label="Guided part of the steps", info="from 0, all noise, to 1, the picture", **own["guided"]
                     )
+                    solver = gr.Dropdown(label="Solver", info="how to go from noise to picture", **own["solver"])
+                    saving = gr.Number(
+                        label="Work left out", info="0: none; 0.1: what changes little", minimum=0, step=0.02,
+                        **own["saving"],
+                    )  # fmt: skip
                     # Not sliders: those refuse on their own what is out of bounds, in other words than ours.
                     with gr.Row(elem_id="syn-size"):
                         frames = gr.Number(label="Frames", precision=0, min_width=60, **own["frames"])
@@ -207,6 +214,8 @@ def build_studio(engine: Engine) -> gr.Blocks:
             "steps": steps,
             "guidance": guidance,
             "guided": guided,
+            "solver": solver,
+            "saving": saving,
             "frames": frames,
             "width": width,
             "height": height,
@@ -354,7 +363,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
             lambda name, text: texts.prompt_note(engine.cards[name], text),
             [model, prompt], prompt_note, trigger_mode="always_last", **quiet,
         )  # fmt: skip
-        weighing = ("steps", "guidance", "guided", "frames", "width", "height", "source", "following")
+        weighing = ("steps", "guidance", "guided", "saving", "frames", "width", "height", "source", "following")
         gr.on([desk.input, *(fields[name].change for name in weighing)], **described)
         model.input(said(lambda name: set_to(name, {})), model, parts, **told).then(**described)
         clock.tick(

@@ -20,6 +20,8 @@ FIELDS = {
     "steps": "num_inference_steps",
     "guidance": "guidance_scale",
     "guided": "guidance_interval",
+    "solver": "solver",
+    "saving": "mag_cache",
     "frames": "num_frames",
     "width": "width",
     "height": "height",
@@ -27,7 +29,7 @@ FIELDS = {
     "source": "source_video",
     "following": "source_guidance_scale",
 }
-TEXTS = ("prompt", "guided", "avoid", "model")  # in a link; the rest is numbers, and a rig
+TEXTS = ("prompt", "guided", "solver", "avoid", "model")  # in a link; the rest is numbers, and a rig
 TOLD = {**{name: field for name, field in FIELDS.items() if name != "source"}, "model": "model"}  # links and recipes do
 
 

@@ -11,8 +11,8 @@
   // Where the result will be, if that is out of sight: on a phone Generate is in reach from everywhere.
   studio.showWatch = () => {
     const watch = document.querySelector("#syn-watch");
-    const { top, bottom } = watch.getBoundingClientRect();
-    if (bottom < 120 || top > innerHeight - 120) watch.scrollIntoView({ behavior: "smooth" });
+    const { top } = watch.getBoundingClientRect();
+    if (top < -60 || top > innerHeight - 160) watch.scrollIntoView({ behavior: "smooth" });
   };
 
   studio.openHelp = () => {
