@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from diffusers import CogVideoXPipeline, WanPipeline
+from diffusers import CogVideoXDPMScheduler, CogVideoXPipeline, WanPipeline
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import save_file
 
@@ -398,9 +398,9 @@ def test_cogvideox_refuses_a_moving_camera(pipelines):
 
 
 @FAMILY_NAMES
-@pytest.mark.parametrize("num_views", [1, 3])
+@pytest.mark.parametrize("num_views", [1, 2, 3, 8])
 def test_the_command_line_runs_every_family(bases, weights, family, num_views, tmp_path, capsys):
-    rig = ";".join(["3,0,0", "3,10,20", "3,0,-20"][:num_views])
+    rig = "orbit8" if num_views == 8 else ";".join(["3,0,0", "3,10,20", "3,0,-20"][:num_views])
     settings = ["--width", "32", "--height", "48", "--num-frames", "9", "--num-inference-steps", "1", "--seed", "7"]
     options = ["--rig", rig, "--out", str(tmp_path), "--model", weights[family], "--base", str(bases[family])]
     assert main(["generate", "a red ball on the sand", *options, *settings]) == 0
@@ -536,3 +536,32 @@ def test_the_published_models_are_described_as_published():
     assert wan.outside_trained_range(Rig.from_text("3,0,0;3,10,25")) == []
     assert len(wan.outside_trained_range(Rig.from_text("3,0,0;3,20,40;3,0,10"))) == 3
     assert "never published" in KNOWN_MODELS["cogvideox-2b"].note
+
+
+def test_cogvideox_5b_steps_as_published_with_its_stochastic_solver(tmp_path):
+    """Against diffusers' own pipeline with its DPM solver, rotary embedding and the same noise on the way."""
+    save_base("cogvideox", tmp_path, use_rotary_positional_embeddings=True)
+    ours = Pipeline.load("cogvideox-5b", base=str(tmp_path))
+    wanted = tiny_shot(2, num_inference_steps=4).resolved(ours.card)
+    assert wanted.solver == "dpm"
+    seen: list[Progress] = []
+    video, backbone = ours.generate(wanted, on_step=seen.append), ours.backbone
+    stock = CogVideoXPipeline.from_pretrained(tmp_path)
+    stock.set_progress_bar_config(disable=True)
+    stock.scheduler = CogVideoXDPMScheduler.from_config(stock.scheduler.config, timestep_spacing="trailing")
+    latents = stock(
+        prompt=[wanted.prompt] * 2,
+        negative_prompt=[wanted.negative_prompt] * 2,
+        height=48,
+        width=32,
+        num_frames=9,
+        num_inference_steps=4,
+        guidance_scale=wanted.guidance_scale,
+        use_dynamic_cfg=True,
+        generator=[torch.Generator().manual_seed(wanted.seed + 1 + view) for view in range(2)],
+        latents=backbone.own(backbone.noise(wanted)),
+        max_sequence_length=backbone.text_shape()[0],
+        output_type="latent",
+    ).frames
+    assert np.array_equal(video.frames[1], backbone.decode(backbone.ours(latents)[1:].detach()))
+    assert seen[-2].preview.shape == (2, 48, 32, 3)

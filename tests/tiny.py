@@ -100,7 +100,7 @@ class CogVideoX(Wan):
 FAMILIES = {"wan": Wan, "cogvideox": CogVideoX}
 
 
-def save_base(family: str, folder: Path) -> None:
+def save_base(family: str, folder: Path, **config) -> None:
     """A tiny base model in the layout of the hub's repository: real classes, random weights, a few words."""
     torch.manual_seed(0)
     tokenizer = build_tokenizer(["a red ball on the sand"])
@@ -113,14 +113,15 @@ def save_base(family: str, folder: Path) -> None:
             latents_std=[0.5] * CHANNELS,
         )
         text_encoder = build_text_encoder(len(tokenizer), width=TEXT_DIM, layers=1)
-        transformer, scheduler = randomised(WanTransformer3DModel(**WAN)), FlowMatchEulerDiscreteScheduler(shift=3.0)
+        transformer = randomised(WanTransformer3DModel(**WAN, **config))
+        scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
         pipe = WanPipeline(tokenizer, text_encoder, vae, scheduler, transformer)
     else:
         vae = AutoencoderKLCogVideoX(
             block_out_channels=(8, 8, 8, 8), latent_channels=CHANNELS, layers_per_block=1, norm_num_groups=2
         )
-        config = T5Config(vocab_size=len(tokenizer), d_model=TEXT_DIM, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+        text_config = T5Config(vocab_size=len(tokenizer), d_model=TEXT_DIM, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
         scheduler = CogVideoXDDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
-        transformer = randomised(CogVideoXTransformer3DModel(**COGVIDEOX))
-        pipe = CogVideoXPipeline(tokenizer, T5EncoderModel(config), vae, transformer, scheduler)
+        transformer = randomised(CogVideoXTransformer3DModel(**COGVIDEOX, **config))
+        pipe = CogVideoXPipeline(tokenizer, T5EncoderModel(text_config), vae, transformer, scheduler)
     pipe.save_pretrained(folder)
