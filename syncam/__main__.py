@@ -57,15 +57,21 @@ def path_or_text(argument: str) -> Path | str:
         return argument
 
 
-def two_numbers(argument: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in argument.split(","))
+def interval(argument: str) -> tuple[float, ...]:
+    try:
+        begin, end = argument.split(",")
+        return float(begin), float(end)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected two numbers such as 0.2,0.8, got {argument!r:.40}") from None
 
 
 def json_file(argument: str):
+    from syncam.rig_formats import strict_json
+
     try:
-        return json.loads(Path(argument).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{argument!r:.80} can't be read: {error.strerror}") from None
+        return strict_json(Path(argument).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{argument!r:.80} can't be read as JSON: {error!s:.80}") from None
 
 
 def add_generate(commands) -> None:
@@ -77,7 +83,7 @@ def add_generate(commands) -> None:
     add_model_options(command)
     command.add_argument(
         "--guidance-interval",
-        type=two_numbers,
+        type=interval,
         default=(0.0, 1.0),
         metavar="BEGIN,END",
         help="the part of the steps that is guided (0,1)",
@@ -306,6 +312,7 @@ def calibrate(options: argparse.Namespace) -> None:
     settings = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name, *_ in MODEL_SETTINGS}
     shot = Shot(options.prompt, read_rig(path_or_text(options.rig)), seed=options.seed, **settings)
     shot.resolved(ModelCard.load(options.model))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     pipeline = Pipeline.load(options.model, options.base, options.revision, options.weights_revision, fp8=options.fp8)
     ratios = [round(ratio, 4) for ratio in pipeline.calibrate(shot)]
     options.out.write_text(json.dumps(ratios), encoding="utf-8")

@@ -268,10 +268,7 @@ def read_clip(path: Path, num_frames: int, width: int, height: int, fps: float) 
     frames = np.frombuffer(result.stdout, np.uint8)
     frames = frames[: frames.size // (3 * width * height) * 3 * width * height].reshape(-1, height, width, 3).copy()
     if not len(frames):
-        lines = result.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise ValueError(
-            f"{path.name!r:.80} can't be read as a video: {lines[-1] if lines else 'it has no frames'!s:.200}"
-        )
+        raise ValueError(f"{path.name!r:.80} can't be read as a video: expected mp4, mov, mkv, webm, avi or gif")
     return frames
 
 
