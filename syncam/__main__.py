@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 MODEL_SETTINGS = (
@@ -298,25 +298,32 @@ def add_calibrate(commands) -> None:
     command = commands.add_parser("calibrate", help="measure what --mag-cache goes by, in one run of a model")
     command.add_argument("prompt", help="any scene that the model knows")
     command.add_argument("--rig", required=True, help=RIG_HELP)
-    command.add_argument("--out", required=True, type=Path, help="a .json file, for --mag-ratios")
+    command.add_argument("--out", type=Path, help="a .json file, for --mag-ratios (the model's own card)")
     command.add_argument("--seed", type=int, default=0, help="of the run (%(default)s)")
     add_model_options(command)
     command.set_defaults(run=calibrate)
 
 
 def calibrate(options: argparse.Namespace) -> None:
-    from syncam.pipeline import Pipeline
+    from syncam.pipeline import Pipeline, write_card
     from syncam.rig_formats import read_rig
-    from syncam.shot import ModelCard, Shot
+    from syncam.shot import ModelCard, Shot, model_folder
 
     settings = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name, *_ in MODEL_SETTINGS}
     shot = Shot(options.prompt, read_rig(path_or_text(options.rig)), seed=options.seed, **settings)
-    shot.resolved(ModelCard.load(options.model))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    card, folder = ModelCard.load(options.model), model_folder(options.model)
+    shot.resolved(card)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+    elif not folder.is_dir():
+        raise ValueError(f"{card.name} has no folder to keep them in: say --out FILE.json")
     pipeline = Pipeline.load(options.model, options.base, options.revision, options.weights_revision, fp8=options.fp8)
     ratios = [round(ratio, 4) for ratio in pipeline.calibrate(shot)]
-    options.out.write_text(json.dumps(ratios), encoding="utf-8")
-    print(f"{ratios}\nwritten to {options.out}")
+    if options.out:
+        options.out.write_text(json.dumps(ratios), encoding="utf-8")
+    else:
+        write_card(folder, replace(card, mag_ratios=tuple(ratios)))
+    print(f"{ratios}\nwritten to {options.out or folder / 'syncam.json'}")
 
 
 def add_evaluate(commands) -> None:

@@ -36,7 +36,7 @@ from syncam.memory import (
     is_out_of_memory,
 )
 from syncam.rig_formats import to_document
-from syncam.shot import ASSETS_FOLDER, KNOWN_MODELS, ModelCard, Progress, Shot, Stopped
+from syncam.shot import KNOWN_MODELS, ModelCard, Progress, Shot, Stopped, model_folder
 from syncam.video import MultiViewVideo
 
 BACKBONES: dict[str, type[Backbone]] = {"wan": WanBackbone, "cogvideox": CogVideoXBackbone}
@@ -94,7 +94,7 @@ class Pipeline:
             # One core stays free for the page. The same number everywhere: it may change the last bit of a sum.
             torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
         dtype = torch.float32 if on_cpu else torch.bfloat16
-        folder = ASSETS_FOLDER / "embedded" if model == "embedded" else Path(model)
+        folder = model_folder(model)
         if folder.is_dir():
             model_sha256 = verify_manifest(folder)
             backbone = backbone_class.load(card, folder, dtype)
@@ -274,6 +274,13 @@ def write_manifest(folder: Path) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     (folder / MANIFEST).write_text("".join(lines), encoding="utf-8")
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Put a card beside a model's weights, and into the manifest if there is one."""
+    (folder / "syncam.json").write_text(card.to_json(), encoding="utf-8")
+    if (folder / MANIFEST).is_file():
+        write_manifest(folder)
 
 
 def verify_manifest(folder: Path) -> str:

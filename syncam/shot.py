@@ -93,7 +93,7 @@ class ModelCard:
         """
         if model in KNOWN_MODELS:
             return KNOWN_MODELS[model]
-        path = ASSETS_FOLDER / "embedded" if model == "embedded" else Path(model)
+        path = model_folder(model)
         try:
             if (path / "syncam.json").is_file():
                 return cls.from_json((path / "syncam.json").read_text(encoding="utf-8"))
@@ -134,6 +134,11 @@ class ModelCard:
             return []
         known = set(self.vocabulary)
         return list(dict.fromkeys(word for word in split_words(prompt) if word not in known))
+
+
+def model_folder(model: str) -> Path:
+    """Where a model's files are, if it has a folder."""
+    return ASSETS_FOLDER / "embedded" if model == "embedded" else Path(model)
 
 
 def _card_of_weights(path: Path) -> ModelCard:

@@ -1,6 +1,7 @@
 """MagCache: steps are left out as calibrated, for all views alike, and nothing of it stays behind."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from syncam.__main__ import main
 from syncam.cameras import Rig
 from syncam.memory import Cost
 from syncam.pipeline import Pipeline
-from syncam.shot import KNOWN_MODELS, Shot, Stopped
+from syncam.shot import ASSETS_FOLDER, KNOWN_MODELS, Shot, Stopped
 from tests.tiny import FAMILIES, save_base
 
 RIG = Rig.from_text("5,15,0;5,15,40")
@@ -104,3 +105,16 @@ def test_the_command_line_calibrates_and_uses_what_it_wrote(tmp_path, capsys):
     options = ["--mag-cache", "0.1", "--mag-ratios", str(tmp_path / "ratios.json"), "--out", str(tmp_path / "out")]
     assert main(["generate", *common, *options]) == 0
     assert json.loads((tmp_path / "out" / "recipe.json").read_text())["mag_ratios"] == ratios
+
+
+def test_a_model_folder_keeps_what_was_calibrated_in_its_card(tmp_path, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(ASSETS_FOLDER / "embedded", folder)
+    common = ["a red ball", "--rig", "5,15,0;5,15,40", "--num-inference-steps", "3", "--num-frames", "5"]
+    assert main(["calibrate", *common, "--model", str(folder)]) == 0
+    pipeline = Pipeline.load(str(folder))  # and its manifest still agrees
+    assert len(pipeline.card.mag_ratios) == 3
+    assert shot(mag_cache=0.1, width=64, height=64).resolved(pipeline.card).mag_ratios == pipeline.card.mag_ratios
+    with pytest.raises(SystemExit):
+        main(["calibrate", *common, "--model", "wan2.1-1.3b"])
+    assert "say --out FILE.json" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from syncam.__main__ import main
 from syncam.backbones.base import Backbone
 from syncam.cameras import Rig
 from syncam.checkpoints import metadata_of
+from syncam.datasets import render_dataset
 from syncam.pipeline import BACKBONES, Pipeline
 from syncam.shot import ModelCard, Shot
 from syncam.train_module import EncodedScenes, Loss, ModuleConfig, load_base, sample_batch, train_module
@@ -51,6 +52,17 @@ def test_only_what_was_added_is_trained_and_saved_and_the_file_runs(config, base
     stock = BACKBONES[card.family].stock_class.from_pretrained(base / "transformer").state_dict()
     ours = pipeline.backbone.pipe.transformer.state_dict()
     assert all(torch.equal(ours[name], value) for name, value in stock.items())
+
+
+def test_a_dataset_is_trained_on_and_remembered_in_the_card(config, tmp_path):
+    render_dataset(tmp_path / "toys", num_scenes=2, num_views=3, num_frames=9, size=32)
+    wanted = config(data=tmp_path / "toys", hfov_deg=50.0, steps=1)
+    card = ModelCard.load(str(train_module(wanted)))
+    scenes = EncodedScenes(wanted.out / "latents", load_base(wanted))
+    assert len(scenes) == 2 and all(len(rig) == 3 for rig in scenes.rigs())
+    assert "the dataset toys" in card.note and card.trained.distance_m[0] >= 2.9
+    with pytest.raises(ValueError, match="no SynCamVideo dataset"):
+        train_module(config("other", data=tmp_path / "nothing"))
 
 
 def test_a_killed_run_continues_to_the_same_weights(config):
