@@ -340,7 +340,7 @@ def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_r
     me.wait("() => document.querySelector('.syn-player').dataset.result === 'example'")
     me.find("#syn-history .syn-card").click()
     me.wait("id => document.querySelector('.syn-player').dataset.result === id", made)
-    me.button("put this result's prompt, cameras and seed into the fields above").click()
+    me.button("put this result's prompt, cameras, seed and numbers into the fields above").click()
     expect(me.page.get_by_label("What happens")).to_have_value("a blue cube spinning")
 
     with me.page.expect_download() as download:
@@ -356,7 +356,7 @@ def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_r
 
 
 def test_stop_ends_the_run_and_keeps_the_old_result(visit):
-    me = visit({"steps": 50})
+    me = visit({"steps": 200})
     me.find("#syn-generate").click()
     me.page.wait_for_selector(".syn-coarse img", timeout=60_000)
     me.find("#syn-stop").click()

@@ -249,6 +249,23 @@ def test_what_is_wrong_with_a_request_is_said(client, studio, wrong, said):
     assert len(list(studio.engine.outputs.iterdir())) == before
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "body", "status"),
+    [
+        ("nothing", '{"data": []}', 404),
+        ("preview_rig", '{"data": ["' + "4,0,0;" * 5_000_000 + '"]}', 413),
+        ("preview_rig", '{"data": [' + "[" * 100_000 + "]" * 100_000 + "]}", 400),
+        ("preview_rig", "{", 422),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused_at_once(studio, endpoint, body, status):
+    began = time.monotonic()
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{studio.url}gradio_api/run/{endpoint}", content=body, headers=headers)
+    assert answer.status_code == status
+    assert time.monotonic() - began < 5
+
+
 def test_how_well_the_views_agree_is_measured_on_the_renderers_own_video():
     from syncam import toyworld
 

@@ -12,10 +12,10 @@ import gradio as gr
 
 from syncam.cameras import Rig
 from syncam.rig_formats import read_cameras, read_rig, to_document
-from syncam.shot import MAX_GUIDANCE, MAX_PROMPT_CHARACTERS, SOLVERS, ModelCard, Shot
+from syncam.shot import MAX_GUIDANCE, MAX_PROMPT_CHARACTERS, MAX_STEPS, SOLVERS, ModelCard, Shot
 from syncam.studio import settings, texts
 from syncam.studio.api import add_endpoints
-from syncam.studio.doors import said
+from syncam.studio.doors import app_options, said
 from syncam.studio.history import entry, memory, remembered, strip
 from syncam.studio.jobs import Engine
 from syncam.studio.player import player, shown
@@ -32,7 +32,6 @@ PROMPTS = {
     "night ball": "a pink ball moving in a circle on a striped stone floor at night",
 }
 FIRST_RIG, FIRST_SEED = read_rig("arc4"), 42
-MAX_STEPS_SLIDER = 100
 WHOLE = "0, 1"
 MAX_UPLOAD = "64mb"
 
@@ -51,6 +50,7 @@ def launch_options() -> dict:
         "ssr_mode": False,
         "run_history": False,
         "max_file_size": MAX_UPLOAD,
+        "app_kwargs": app_options(),
     }
 
 
@@ -143,9 +143,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
                         chip.click(None, js=f"() => {json.dumps(text)}", outputs=prompt, api_visibility="private")
                 about = gr.HTML(texts.about(card), elem_id="syn-about")
                 with gr.Accordion("Quality", open=False, elem_id="syn-quality"):
-                    steps = gr.Slider(
-                        1, MAX_STEPS_SLIDER, step=1, label="Steps", info="more: finer, slower", **own["steps"]
-                    )
+                    steps = gr.Slider(1, MAX_STEPS, step=1, label="Steps", info="more: finer, slower", **own["steps"])
                     guidance = gr.Slider(
                         0, MAX_GUIDANCE, step=0.1, label="Guidance", info="how closely to follow the words",
                         **own["guidance"],

@@ -324,10 +324,10 @@ function load() {
     make("a", { class: "syn-button chip", href: fileUrl(shown.mosaic.path), download: shown.mosaic.orig_name }, "mosaic"),
     button("bullet-time gif", "download the frame shown, seen from one camera after the other", () => save("gif"), "chip"),
     button("everything .zip", "videos, frames, recipe, and cameras for nerfstudio, COLMAP and 4D reconstruction", () => save("zip"), "chip"),
-    make("span", { class: "syn-facts" }, "Copy"),
-    button("recipe", "copy the recipe: prompt, cameras, seed, model and all numbers, as JSON", (event) => copy(event, JSON.stringify(recipe, null, 1)), "chip"),
-    button("link", "copy a link that opens the page with these settings", (event) => copy(event, studio.shareLink(shown.query)), "chip"),
-    button("use these settings", "put this result's prompt, cameras and seed into the fields above", () => trigger("use_settings"), "chip"),
+    make("span", { class: "syn-facts" }, "Settings"),
+    button("use these", "put this result's prompt, cameras, seed and numbers into the fields above", () => trigger("use_settings"), "chip"),
+    button("copy recipe", "copy the recipe: prompt, cameras, seed, model and all numbers, as JSON", (event) => copy(event, JSON.stringify(recipe, null, 1)), "chip"),
+    button("copy link", "copy a link that opens the page with these settings", (event) => copy(event, studio.shareLink(shown.query)), "chip"),
   );
   element.dataset.result = shown.id;
   const address = fileUrl(shown.mosaic.path);

@@ -18,7 +18,8 @@
   studio.openHelp = () => {
     const help = document.querySelector("#syn-help");
     if (!help.querySelector(".syn-help")?.offsetParent) help.querySelector("button").click();
-    help.scrollIntoView({ behavior: "smooth" });
+    const show = () => help.scrollIntoView({ behavior: "smooth", block: help.offsetHeight > innerHeight ? "start" : "end" });
+    setTimeout(show, 200); // when it has opened
   };
 
   // A rig, a recipe or one of our videos, dropped on the page, goes where the Import button would put it. The field

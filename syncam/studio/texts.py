@@ -77,7 +77,9 @@ def range_note(outside: list[str]) -> str:
     if not outside:
         return '<span class="syn-range inside">in the trained range</span>'
     reasons = "; ".join(html.escape(reason) for reason in outside)
-    return f'<span class="syn-range outside">outside the trained range</span> <small>{reasons}</small>'
+    return (
+        f'<span class="syn-range outside">outside the trained range</span> <small title="{reasons}">{reasons}</small>'
+    )
 
 
 def estimate(plan, card: ModelCard) -> str:
