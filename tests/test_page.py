@@ -366,13 +366,13 @@ def test_stop_ends_the_run_and_keeps_the_old_result(visit):
 
 
 def test_a_run_goes_on_over_a_reload(visit, studio):
-    me = visit({"steps": 25, "rig": "4,10,0;4,10,20", "frames": 5})
+    me = visit({"steps": 150, "rig": "4,10,0;4,10,20", "frames": 5})  # longer than the page takes to come back
     me.find("#syn-generate").click()
     me.page.wait_for_selector(".syn-coarse img", timeout=60_000)
     me.open(studio.url)
     expect(me.find("#syn-stop")).to_be_visible()
     me.wait_result("example")
-    assert read_recipe(studio.engine.outputs / me.result() / "recipe.json")["num_inference_steps"] == 25
+    assert read_recipe(studio.engine.outputs / me.result() / "recipe.json")["num_inference_steps"] == 150
 
 
 def test_a_new_seed_each_run_is_another_one_and_is_shown(visit, studio):
