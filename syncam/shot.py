@@ -10,7 +10,7 @@ import json
 import math
 import re
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,13 @@ class ModelCard:
         data |= {key: tuple(data[key]) for key in ("vocabulary", "mag_ratios") if key in data}
         if data["family"] not in SOLVERS:
             raise ValueError(f"its family is {data['family']!r:.40}, expected {', '.join(SOLVERS)}")
-        return cls(**data, trained=TrainedRange(**trained))
+        card = cls(**data, trained=TrainedRange(**trained))
+        for field in fields(cls):  # a card comes with weights, which may come from anywhere
+            kind, value = _KINDS.get(field.type, object), getattr(card, field.name)
+            wrong = not isinstance(value, kind) or isinstance(value, bool) != (field.type == "bool")
+            if wrong or (isinstance(value, (int, float)) and not value >= 0):
+                raise ValueError(f"its {field.name} is {value!r:.40}, expected {field.type}")
+        return card
 
     @classmethod
     def load(cls, model: str) -> ModelCard:
@@ -134,6 +140,9 @@ class ModelCard:
             return []
         known = set(self.vocabulary)
         return list(dict.fromkeys(word for word in split_words(prompt) if word not in known))
+
+
+_KINDS = {"str": str, "int": int, "float": (int, float), "float | None": (int, float, type(None))}
 
 
 def model_folder(model: str) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -38,7 +38,8 @@ from syncam.shot import KNOWN_MODELS, Shot, TrainedRange
 from syncam.train import MasterWeights, TrainConfig, draw_loss, log, schedule
 from syncam.video import MultiViewVideo
 
-WEIGHTS = "views.safetensors"
+WEIGHTS, NO_TEXT = "views.safetensors", "no_text.safetensors"
+DECIDE_LATENTS = ("model", "base", "data", "seed", "views_per_scene", "width", "height", "num_frames", "hfov_deg")
 FAMILY_OF_PIPELINE = {"WanPipeline": "wan2.1-1.3b", "CogVideoXPipeline": "cogvideox-2b"}
 
 
@@ -80,7 +81,7 @@ def train_module(config: ModuleConfig) -> Path:
     """
     set_seed(config.seed)
     accelerator = Accelerator()
-    backbone = load_base(config)
+    backbone = load_base(config, accelerator.device)
     config.out.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
         encode_scenes(backbone, config)
@@ -88,7 +89,9 @@ def train_module(config: ModuleConfig) -> Path:
     for name in ("text_encoder", "vae"):  # they have done their part
         getattr(backbone.pipe, name).to("cpu")
     scenes = EncodedScenes(config.out / "latents", backbone)
-    backbone.card = replace(backbone.card, trained=scenes.trained_range(), note=_note(len(scenes), config))
+    base_folder = str((config.out / "base").resolve()) if config.base_steps else backbone.card.base
+    note = _note(len(scenes), config)
+    backbone.card = replace(backbone.card, trained=scenes.trained_range(), note=note, base=base_folder)
     transformer = backbone.pipe.transformer.bfloat16().train()
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
@@ -102,7 +105,7 @@ def train_module(config: ModuleConfig) -> Path:
     return fit("multiview", backbone, added, scenes, config, accelerator)
 
 
-def load_base(config: ModuleConfig) -> Backbone:
+def load_base(config: ModuleConfig, device: torch.device | None = None) -> Backbone:
     """The base model with an untrained module, whose card says how it is to be used once trained."""
     card, base = KNOWN_MODELS.get(config.model), config.base
     if card is None:
@@ -119,10 +122,13 @@ def load_base(config: ModuleConfig) -> Backbone:
     hfov_deg = config.hfov_deg or (card.hfov_deg if config.data else toyworld.HFOV_DEG)
     card = replace(card, **own, max_frames=own["num_frames"], hfov_deg=hfov_deg, relative_poses=config.relative_poses)
     card = replace(card, source_guidance_scale=1.0 if config.source_view else None, weights="")
-    dtype = torch.float32 if best_device().type == "cpu" else torch.bfloat16
-    backbone = BACKBONES[card.family].assemble(card, "", dtype, base)
-    Shot("any", Rig.from_text("4,0,0"), num_frames=card.num_frames).resolved(card)  # says what of the size can't be
-    backbone.pipe.to(best_device())
+    base = str(Path(base).resolve()) if Path(base).is_dir() and base else base
+    card = replace(card, base=base or card.base)
+    Shot("any", Rig.from_text("4,0,0")).resolved(card)  # says what of the size can't be
+    device = device or best_device()
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    backbone = BACKBONES[card.family].assemble(card, "", dtype)
+    backbone.pipe.to(device)
     return backbone
 
 
@@ -134,9 +140,9 @@ def _note(num_scenes: int, config: ModuleConfig) -> str:
 # ------------------------------------------------------------------------------------------------------------- scenes
 
 
-def toy_videos(config: ModuleConfig, fit: Fit) -> Iterator[MultiViewVideo]:
-    """Scenes of the toy world as the model wants its pictures."""
-    for number in range(config.num_scenes):
+def toy_videos(config: ModuleConfig, fit: Fit, first: int) -> Iterator[MultiViewVideo]:
+    """Scenes of the toy world, from the ``first`` on, as the model wants its pictures."""
+    for number in range(first, config.num_scenes):
         rng = random.Random(f"module {config.seed} {number}")
         scene, rig = toyworld.Scene.sample(rng), toyworld.sample_rig(rng, config.views_per_scene)
         seen = toyworld.record(scene, rig, fit.num_frames, max(fit.size, fit.height or 0))
@@ -146,29 +152,36 @@ def toy_videos(config: ModuleConfig, fit: Fit) -> Iterator[MultiViewVideo]:
 
 @torch.no_grad()
 def encode_scenes(backbone: Backbone, config: ModuleConfig) -> None:
-    """Latents and text of every scene, a file each in ``latents``; what is there is kept."""
-    card, folder = backbone.card, config.out / "latents"
+    """Latents and text of every scene, a file each in ``latents``; what is there is kept.
+
+    Raises: ValueError if the folder holds scenes that were encoded otherwise.
+    """
+    card, folder, of_all = backbone.card, config.out / "latents", config.out / "latents" / NO_TEXT
     folder.mkdir(exist_ok=True)
+    asked, about = {name: str(getattr(config, name)) for name in DECIDE_LATENTS}, config.out / "latents.json"
+    if about.exists() and (before := json.loads(about.read_text(encoding="utf-8"))) != asked:
+        changed = ", ".join(name for name in asked if before.get(name) != asked[name])
+        raise ValueError(f"{config.out} holds scenes that were encoded with other options ({changed})")
+    about.write_text(json.dumps(asked), encoding="utf-8")
+    if of_all.exists():
+        return
     done = len(list(folder.glob("scene_*.safetensors")))
     fit = Fit(card.num_frames, card.fps, card.width, card.hfov_deg, card.height)
     if config.data:
         dataset = SynCamVideo(config.data)
         views = min(config.views_per_scene, dataset.usual_views())
-        videos: Iterable = dataset.videos(views, random.Random(config.seed), fit)
+        videos = islice(dataset.videos(views, random.Random(config.seed), fit), done, config.num_scenes)
     else:
-        videos = toy_videos(config, fit)
-    for number, video in enumerate(tqdm(islice(videos, config.num_scenes), desc="encode", total=config.num_scenes)):
-        if number < done:
-            continue
+        videos = toy_videos(config, fit, done)
+    for number, video in enumerate(tqdm(videos, desc="encode", initial=done, total=config.num_scenes), done):
         text, _ = backbone.encode_prompt(Shot(video.recipe["prompt"], video.rig, guidance_scale=1.0))
         latents = torch.cat([backbone.encode(view) for view in video.frames])
         tensors = {"latents": latents.bfloat16().cpu(), "text": text[0].bfloat16().cpu()}
         path = folder / f"scene_{number:05d}.safetensors"
         save_file(tensors, path.with_suffix(".part"), {"rig": json.dumps(to_document(video.rig))})
         path.with_suffix(".part").replace(path)
-    if not (folder / "no_text.safetensors").exists():
-        text, _ = backbone.encode_prompt(Shot("", Rig.from_text("4,0,0"), guidance_scale=1.0))
-        save_file({"text": text[0].bfloat16().cpu()}, folder / "no_text.safetensors")
+    text, _ = backbone.encode_prompt(Shot("", Rig.from_text("4,0,0"), guidance_scale=1.0))
+    save_file({"text": text[0].bfloat16().cpu()}, of_all)
 
 
 class EncodedScenes:
@@ -178,7 +191,7 @@ class EncodedScenes:
         self.backbone, self.paths = backbone, sorted(folder.glob("scene_*.safetensors"))
         if not self.paths:
             raise ValueError(f"there is nothing to train on in {folder}")
-        self.no_text = self._read(folder / "no_text.safetensors")[0]["text"]
+        self.no_text = self._read(folder / NO_TEXT)[0]["text"]
 
     def __len__(self) -> int:
         return len(self.paths)

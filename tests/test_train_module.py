@@ -13,7 +13,7 @@ from syncam.cameras import Rig
 from syncam.checkpoints import metadata_of
 from syncam.datasets import render_dataset
 from syncam.pipeline import BACKBONES, Pipeline
-from syncam.shot import ModelCard, Shot
+from syncam.shot import KNOWN_MODELS, ModelCard, Shot
 from syncam.train_module import EncodedScenes, Loss, ModuleConfig, load_base, sample_batch, train_module
 from tests.tiny import FAMILIES, save_base
 
@@ -46,7 +46,7 @@ def test_only_what_was_added_is_trained_and_saved_and_the_file_runs(config, base
     assert (card.width, card.height, card.num_frames, card.hfov_deg) == (32, 48, 9, 50.0)
     assert card.trained.num_views == 3 and "trained here for 4 steps on 2 scenes" in card.note
     assert json.loads(metadata_of(path)["training"])["steps"] == 4
-    pipeline = Pipeline.load(str(path), base=str(base))
+    pipeline = Pipeline.load(str(path))  # the file knows where its base is
     video = pipeline.generate(Shot("a red ball", RIG, seed=1, num_inference_steps=1))
     assert video.frames.shape == (2, 9, 48, 32, 3)
     stock = BACKBONES[card.family].stock_class.from_pretrained(base / "transformer").state_dict()
@@ -154,3 +154,20 @@ def test_a_header_that_names_no_family_is_refused(tmp_path, config):
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + data[8 + size :])
     with pytest.raises(ValueError, match="does not say what model it is"):
         ModelCard.load(str(tmp_path / "a.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"width": "x"}, {"width": -16}, {"fps": float("nan")}, {"name": 5}, {"relative_poses": 1}, {"steps": True}],
+)
+def test_a_card_of_other_kinds_of_values_is_refused(change):
+    card = json.loads(KNOWN_MODELS["cogvideox-2b"].to_json())
+    assert ModelCard.from_json(json.dumps(card)) == KNOWN_MODELS["cogvideox-2b"]
+    with pytest.raises((ValueError, TypeError)):
+        ModelCard.from_json(json.dumps(card | change))
+
+
+def test_scenes_of_another_size_are_not_trained_on(config):
+    train_module(config(steps=0))
+    with pytest.raises(ValueError, match="encoded with other options .width"):
+        train_module(config(width=64))
