@@ -17,6 +17,7 @@ from syncam.studio.settings import from_recipe, to_query
 from syncam.video import MultiViewVideo, animation, read_recipe, zip_result
 
 BULLET_TIME_FPS = 6.0
+UNRELATED_PERCENT = 6  # by which views from a seed each disagree: "python -m syncam evaluate"
 
 
 def player(result_folder: Callable[[str], Path], folder: Path | None = None, **options) -> gr.HTML:
@@ -100,7 +101,8 @@ def measured(recipe: dict) -> str:
         parts.append(f"the subject is seen in {seen['subject_found_percent']:g} % of the pictures")
     if "reprojection_error_percent_of_width" in seen:
         error = seen["reprojection_error_percent_of_width"]
-        parts.append(f"the views agree on where it is to within {error:g} % of the width")
+        apart = f"(unrelated views: about {UNRELATED_PERCENT})"
+        parts.append(f"the views agree on where it is to within {error:.1f} % of the width {apart}")
     if "lag_frames" in seen:
         lag = seen["lag_frames"]
         parts.append("it bounces in step" if lag == 0 else f"its bounces are {lag:g} frames apart")
