@@ -261,6 +261,9 @@ def _kind_of(path: Path) -> str:
         head = file.read(512)
     if not head:
         raise ValueError(f"{path.name} is empty")
+    header_size = int.from_bytes(head[:8], "little")  # asked first: its bytes may look like the beginning of the others
+    if head[8:9] == b"{" and 8 + header_size <= size:
+        return "safetensors"
     if head.startswith(b"version https://git-lfs"):
         raise ValueError(f"{path.name} is a Git LFS pointer, not the weights: fetch it with git lfs pull")
     if head.lstrip()[:1] == b"<":
@@ -269,10 +272,7 @@ def _kind_of(path: Path) -> str:
         return "pickle"
     if head.startswith(b"\x80"):
         raise ValueError(f"{path.name} is an old-style pickle; zipped checkpoints and safetensors are read")
-    header_size = int.from_bytes(head[:8], "little")
-    if len(head) < 9 or head[8:9] != b"{" or 8 + header_size > size:
-        raise ValueError(f"{path.name} is neither safetensors nor a PyTorch checkpoint, or is not complete")
-    return "safetensors"
+    raise ValueError(f"{path.name} is neither safetensors nor a PyTorch checkpoint, or is not complete")
 
 
 def _open_pickle(path: Path) -> dict[str, torch.Tensor]:

@@ -130,6 +130,16 @@ def test_what_is_not_weights_is_called_by_its_name(content, says, name, tmp_path
         open_weights(path)
 
 
+@pytest.mark.parametrize("header_size", [0x180, 0x3C20], ids=["as a pickle begins", "as a web page begins"])
+def test_a_header_of_any_length_is_one_of_safetensors(header_size, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.ones(3)}, path, {"note": ""})
+    missing = header_size - int.from_bytes(path.read_bytes()[:8], "little")
+    save_file({"a": torch.ones(3)}, path, {"note": "x" * missing})
+    assert path.read_bytes()[:8] == header_size.to_bytes(8, "little")
+    assert torch.equal(open_weights(path)["a"], torch.ones(3))
+
+
 def test_a_truncated_file_is_refused(tmp_path, checkpoint):
     for name, write in (("a.safetensors", save_file), ("a.ckpt", torch.save)):
         path = tmp_path / name
