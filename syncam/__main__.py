@@ -284,13 +284,13 @@ def add_train(commands) -> None:
 def train(options: argparse.Namespace) -> None:
     known = {"out": options.out} if options.out else {}
     if any(word.startswith("model=") for word in options.options):
-        from syncam.train_module import ModuleConfig, train_module
+        from syncam.training.module import ModuleConfig, train_module
 
         made = train_module(ModuleConfig.from_words(options.options, **known))
     else:
-        from syncam.train import TrainConfig, train
+        from syncam.training.embedded import EmbeddedConfig, train_embedded
 
-        made = train(TrainConfig.from_words(options.options, **known))
+        made = train_embedded(EmbeddedConfig.from_words(options.options, **known))
     print(f"trained model: {made}")
 
 

@@ -210,7 +210,7 @@ def test_a_mistake_is_one_line_before_anything_is_made(arguments, said, tmp_path
 
 
 def test_a_dataset_is_trained_on_for_a_few_steps_without_its_broken_clip(tmp_path, capfd):
-    from syncam.train import LatentScenes, TrainConfig, train
+    from syncam.training.embedded import EmbeddedConfig, LatentScenes, train_embedded
 
     root = rendered(tmp_path / "toy", num_frames=17)
     mp4 = sorted(scene_folder(root, "v2", "train", "scene1").rglob("*.mp4"))[1]
@@ -218,8 +218,8 @@ def test_a_dataset_is_trained_on_for_a_few_steps_without_its_broken_clip(tmp_pat
     for name in ("vae", "tokenizer"):  # fitting them takes most of the time
         shutil.copytree(ASSETS_FOLDER / "embedded" / name, tmp_path / "run" / "model" / name)
     words = ["base_steps=1", "multiview_steps=2", "views_per_step=6", "width=64", "layers=1"]
-    config = TrainConfig.from_words([*words, f"data={root}"], out=tmp_path / "run")
-    train(config)
+    config = EmbeddedConfig.from_words([*words, f"data={root}"], out=tmp_path / "run")
+    train_embedded(config)
     assert capfd.readouterr().err.count(f"{mp4.name} skipped: it is cut short") == 1
     scenes = LatentScenes(config)
     assert scenes.refresh() == 1 and scenes.num_views == 3

@@ -4,13 +4,10 @@ Stages, each skipped if its result is there: ``codec`` fits the autoencoder in c
 the toy world, or reads those of a dataset (``data=FOLDER``, see :mod:`syncam.datasets`), and keeps their latents (in
 the background, while training already reads what there is); ``base`` trains
 text encoder and transformer on single views without cameras; ``multiview`` lets several views meet.
-
-Everything a stage draws at random follows from the seed and the step, so a killed run continues as if nothing had been.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import multiprocessing
@@ -19,22 +16,18 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
-from itertools import compress, islice
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import plotly.graph_objects as go
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import WanPipeline
-from diffusers.training_utils import EMAModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from syncam import toyworld
@@ -47,6 +40,8 @@ from syncam.evaluate import contact_sheet, held_out
 from syncam.multiview import camera_features
 from syncam.pipeline import Pipeline, write_manifest
 from syncam.shot import ModelCard, TrainedRange
+from syncam.training.config import TrainConfig
+from syncam.training.loop import LOG_STEPS, Stage, given_views, randomness
 
 SHARD_SCENES = 64
 SHEET_SCENES = 4
@@ -66,12 +61,11 @@ TOKENS = toyworld.SIZE // (2 * embedded.PATCH)  # of a latent frame, along each 
 SUBJECT_WEIGHT = 6.0  # what an error on the subject counts, compared with one elsewhere
 
 
-@dataclass(frozen=True)
-class TrainConfig:
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedConfig(TrainConfig):
     """Everything that decides a run. ``steps`` of a stage is where it ends; the learning rate cools down towards it."""
 
     out: Path = Path("runs/embedded")
-    seed: int = 0
     num_scenes: int = 6_000
     codec_clips: int = 300
     base_steps: int = 800
@@ -85,32 +79,10 @@ class TrainConfig:
     token_rays: bool = True  # the camera encoder reads every token's ray beside the pose
     muon_lr: float = 4e-3
     adamw_lr: float = 1e-3
-    ema_decay: float = 0.999
-    cool_down: float = 0.3  # last part of a stage, in which the learning rate falls to zero
-    text_dropout: float = 0.1
-    source_view: float = 0.15  # how often view 0 is given as a clean video (section 3.5 of the paper)
     save_minutes: float = 4.0
     sheet_steps: int = 500  # how often a contact sheet of held-out scenes is drawn
     compile: bool = False
     init: Path | None = None  # a model folder to start from, instead of random weights
-    data: Path | None = None  # a folder of SynCamVideo v1 or v2 to train on, instead of the toy world
-
-    @classmethod
-    def from_words(cls, words: Iterable[str], **known) -> TrainConfig:
-        """A configuration from ``name=value`` words.  Raises: ValueError for an unknown name or an unfit value."""
-        defaults = {field.name: field.default for field in fields(cls)}
-        for word in words:
-            name, _, value = word.partition("=")
-            if name not in defaults:
-                raise ValueError(f"unknown option {name!r:.40}; there are: {', '.join(defaults)}")
-            kind = Path if name in ("init", "data") else type(defaults[name])
-            if kind is bool and value not in ("true", "false"):
-                raise ValueError(f"{name} must be true or false, got {value!r:.40}")
-            try:
-                known[name] = value == "true" if kind is bool else kind(value)
-            except ValueError:
-                raise ValueError(f"{name} must be {kind.__name__}, got {value!r:.40}") from None
-        return cls(**known)
 
 
 class TextToViews(nn.Module):
@@ -142,7 +114,7 @@ class TextToViews(nn.Module):
         return (error * noised).sum() / noised.sum()
 
 
-def train(config: TrainConfig) -> Path:
+def train_embedded(config: EmbeddedConfig) -> Path:
     """Run all stages. Returns the folder of the trained model, in diffusers layout (EMA weights, bfloat16)."""
     accelerator = Accelerator()
     set_seed(config.seed)
@@ -163,7 +135,7 @@ def train(config: TrainConfig) -> Path:
     return config.out / "model"
 
 
-def fit_codec(config: TrainConfig) -> None:
+def fit_codec(config: EmbeddedConfig) -> None:
     """Fit the autoencoder on freshly rendered clips and save it, with the tokenizer, in the model folder."""
     if (config.out / "model" / "vae").exists():
         return
@@ -190,7 +162,7 @@ def fit_codec(config: TrainConfig) -> None:
 
 
 @torch.no_grad()
-def render_shards(config: TrainConfig) -> None:
+def render_shards(config: EmbeddedConfig) -> None:
     """Render or read scenes, encode them, write shards of latents; what exists is kept."""
     torch.set_num_threads(1)
     os.nice(5)
@@ -224,7 +196,7 @@ def render_shards(config: TrainConfig) -> None:
         print(f"{len(dataset.problems)} problems in {config.data}: skipped", file=sys.stderr)
 
 
-def draw_scenes(shard: int, number: int, config: TrainConfig):
+def draw_scenes(shard: int, number: int, config: EmbeddedConfig):
     """Scenes of the toy world: frames (v, t, h, w, 3) uint8, their rig, and what tells the scene."""
     for index in range(number):
         rng = random.Random(f"scene {config.seed} {shard} {index}")
@@ -233,7 +205,7 @@ def draw_scenes(shard: int, number: int, config: TrainConfig):
         yield toyworld.render(scene, rig.c2w(np.linspace(0, 1, toyworld.NUM_FRAMES))), rig, asdict(scene)
 
 
-def read_scenes(dataset: SynCamVideo, first: int, end: int, config: TrainConfig):
+def read_scenes(dataset: SynCamVideo, first: int, end: int, config: EmbeddedConfig):
     """The same of a dataset; what is broken is skipped, and said once."""
     rng = random.Random(f"data {config.seed} {first}")
     for video in dataset.videos(min(VIEWS_PER_SCENE, dataset.usual_views()), rng, FIT, slice(first, end)):
@@ -253,7 +225,7 @@ class ToldScene:
 class LatentScenes:
     """The scenes on disk, as latents; grows while ``worker``, where that is known, is still at work."""
 
-    def __init__(self, config: TrainConfig):
+    def __init__(self, config: EmbeddedConfig):
         self.folder, self.data, self.shards, self.names = config.out / "data", str(config.data or ""), [], set()
         self.worker: multiprocessing.Process | None = None
         self.num_views = VIEWS_PER_SCENE
@@ -331,7 +303,7 @@ def subject_weight(scene: toyworld.Scene | ToldScene, c2w: torch.Tensor, size: i
     return weight / weight.mean((2, 3), keepdim=True)
 
 
-def build_model(config: TrainConfig) -> TextToViews:
+def build_model(config: EmbeddedConfig) -> TextToViews:
     """The trainable modules, from ``config.init`` or from random weights, in bfloat16."""
     if config.init:
         text_encoder = embedded.UMT5EncoderModel.from_pretrained(config.init / "text_encoder")
@@ -345,7 +317,7 @@ def build_model(config: TrainConfig) -> TextToViews:
     return TextToViews(text_encoder, transformer).bfloat16().train()
 
 
-def save_model(model: TextToViews, config: TrainConfig, trained: TrainedRange) -> None:
+def save_model(model: TextToViews, config: EmbeddedConfig, trained: TrainedRange) -> None:
     """Write the whole model as a diffusers pipeline folder with its card and manifest; no file above 9 MB."""
     folder = config.out / "model"
     tokenizer = load_tokenizer(config)
@@ -385,68 +357,13 @@ def save_model(model: TextToViews, config: TrainConfig, trained: TrainedRange) -
     write_manifest(folder)
 
 
-def load_tokenizer(config: TrainConfig):
+def load_tokenizer(config: EmbeddedConfig):
     return embedded.PreTrainedTokenizerFast.from_pretrained(config.out / "model" / "tokenizer")
 
 
-class MasterWeights:
-    """float32 copies of a bfloat16 model's trainable parameters, their two optimisers and their moving average.
-
-    Muon takes the matrices inside the blocks, AdamW everything else.
-    """
-
-    def __init__(self, model: nn.Module, trainable: list[str], config: TrainConfig):
-        named = dict(model.named_parameters())
-        self.working = [named[name] for name in trainable]
-        self.masters = [nn.Parameter(parameter.detach().float().clone()) for parameter in self.working]
-        inner = ["blocks." in name and named[name].ndim == 2 and min(named[name].shape) > 16 for name in trainable]
-        matrices = list(compress(self.masters, inner))
-        others = list(compress(self.masters, [not matrix for matrix in inner]))
-        self.optimizers = [torch.optim.AdamW(others, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0)]
-        if matrices:
-            self.optimizers.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.02, ns_steps=4))
-        self.base_lrs = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
-        self.ema = EMAModel(self.masters, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
-
-    def step(self, lr_scale: float) -> None:
-        gradients = [p.grad.float() for p in self.working]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        clip = min(1.0, 1.0 / (float(norm) + 1e-6))
-        for master, working, gradient in zip(self.masters, self.working, gradients, strict=True):
-            master.grad, working.grad = gradient * clip, None
-        for optimizer, lr in zip(self.optimizers, self.base_lrs, strict=True):
-            optimizer.param_groups[0]["lr"] = lr * lr_scale
-            optimizer.step()
-        self.ema.step(self.masters)
-        self.publish(self.masters)
-
-    @torch.no_grad()
-    def publish(self, values) -> None:
-        """Write float32 values into the working model."""
-        for working, value in zip(self.working, values, strict=True):
-            working.copy_(value)
-
-    def state_dict(self) -> dict:
-        return {
-            "masters": [p.data for p in self.masters],
-            "ema": self.ema.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-        }
-
-    @torch.no_grad()
-    def load_state_dict(self, state: dict) -> None:
-        for master, value in zip(self.masters, state["masters"], strict=True):
-            master.copy_(value)
-        self.ema.load_state_dict(state["ema"])
-        for optimizer, value in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(value)
-        self.publish(self.masters)
-
-
-def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config: TrainConfig, rank: int):
+def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config: EmbeddedConfig, rank: int):
     """All inputs of one training step, a function of the seed, the step and the scenes on disk."""
-    rng = random.Random(f"{stage} {config.seed} {step} {rank}")
-    generator = torch.Generator().manual_seed(rng.getrandbits(48))
+    rng, generator = randomness(stage, step, rank, config)
     alone = stage == "base" or config.no_view_attention
     num_views = 1 if alone else rng.choices((4, 2, 1), (70, 15, 15))[0]
     num_views = min(num_views, dataset.num_views)
@@ -464,86 +381,40 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
             lenses = lens.expand(num_views, -1, -1)
         cameras = camera_features(c2w, config.relative_poses, POSE_UNIT_M, lenses, (TOKENS, TOKENS))
         view_ids = torch.tensor(rng.sample(range(VIEW_IDS), num_views))
-        if num_views > 1:
-            given = torch.rand(len(captions), generator=generator) < config.source_view
-            sigma.view(-1, num_views)[given, 0] = 0.0
+        sigma[given_views(len(captions), num_views, config, generator)] = 0.0
     return tokens, latents, cameras, view_ids, torch.randn(latents.shape, generator=generator), sigma, weight
 
 
-def fit(stage: str, model: TextToViews, dataset: LatentScenes, config: TrainConfig, accelerator: Accelerator) -> None:
+def fit(
+    stage: str, model: TextToViews, dataset: LatentScenes, config: EmbeddedConfig, accelerator: Accelerator
+) -> None:
     """Train one stage up to its number of steps, continuing from its last checkpoint."""
     num_steps = config.base_steps if stage == "base" else config.multiview_steps
-    checkpoint = config.out / f"{stage}.pt"
     names = [name for name, _ in model.named_parameters()]
     new = [name for name in names if model.transformer.is_added(name)]
     old = [name for name in names if name not in set(new)]
     trainable = old if stage == "base" else new if config.frozen_base else names
-    model.requires_grad_(False)
-    for name in trainable:
-        model.get_parameter(name).requires_grad_(True)
-    if stage == "multiview" and not config.init and not checkpoint.exists():
+    if stage == "multiview" and not config.init and not (config.out / "multiview.pt").exists():
         for block in model.transformer.blocks:
             block.start_from_base()
-    weights = MasterWeights(model, trainable, config)
-    start, hours = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        weights.load_state_dict(state["weights"])
-        start, hours = state["step"], state["hours"]
 
-    def save(step: int) -> None:
-        if accelerator.is_main_process:
-            state = {"weights": weights.state_dict(), "step": step, "hours": hours + (time.time() - began) / 3600}
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
-            weights.publish(weights.ema.shadow_params)
-            save_model(model, config, dataset.trained_range() if config.data else TOY_RANGE)
-            weights.publish(weights.masters)
-            draw_loss(config.out)
+    def write(step: int) -> None:
+        save_model(model, config, dataset.trained_range() if config.data else TOY_RANGE)
 
-    if start < num_steps:
+    training = Stage(stage, model, trainable, num_steps, write, config, accelerator)
+
+    def after() -> None:
+        if training.step % LOG_STEPS == 0:
+            dataset.refresh()
+        if stage == "multiview" and training.step % config.sheet_steps == 0:
+            training.save()
+            if accelerator.is_main_process:
+                draw_sheet(config.out, training.step)
+
+    if not training.done:
         dataset.wait_for(min(config.num_scenes, 4 * SHARD_SCENES))
-        tokenizer = load_tokenizer(config)
-        forward = accelerator.prepare(model)
-        began = saved = time.time()
-        losses: list[float] = []
-        for step in tqdm(range(start, num_steps), initial=start, total=num_steps, desc=stage, mininterval=5):
-            batch = sample_batch(stage, step, dataset, tokenizer, config, accelerator.process_index)
-            with sdpa_kernel(SDPBackend.MATH):  # on CPU, the fused kernel's backward is slower for short sequences
-                loss = forward(*batch)
-                accelerator.backward(loss)
-            weights.step(schedule(step, num_steps, config.cool_down))
-            losses.append(loss.item())
-            if step % 50 == 49:
-                dataset.refresh()
-                log(config.out / f"{stage}_loss.csv", step + 1, float(np.mean(losses[-50:])))
-            if stage == "multiview" and step % config.sheet_steps == config.sheet_steps - 1:
-                save(step + 1)
-                draw_sheet(config.out, step + 1)
-            if time.time() - saved > 60 * config.save_minutes:
-                save(step + 1)
-                saved = time.time()
-        save(num_steps)
-    weights.publish(weights.ema.shadow_params)
-
-
-def schedule(step: int, num_steps: int, cool_down: float) -> float:
-    """Warm up over 50 steps, hold, and fall linearly to zero over the last part."""
-    return min((step + 1) / 50, (num_steps - step) / max(1, cool_down * num_steps), 1.0)
-
-
-def log(path: Path, *row) -> None:
-    with path.open("a", newline="") as file:
-        csv.writer(file).writerow(row)
-
-
-def draw_loss(out: Path) -> None:
-    """The loss of every stage so far, as ``loss.html``."""
-    figure = go.Figure(layout={"xaxis_title": "step", "yaxis": {"type": "log", "title": "loss"}})
-    for path in sorted(out.glob("*_loss.csv")):
-        steps, losses = np.loadtxt(path, delimiter=",", ndmin=2).T
-        figure.add_scatter(x=steps, y=losses, name=path.stem.removesuffix("_loss"))
-    figure.write_html(out / "loss.html", include_plotlyjs="directory")
+    tokenizer, rank = load_tokenizer(config), accelerator.process_index
+    training.run(lambda step: sample_batch(stage, step, dataset, tokenizer, config, rank), after)
 
 
 def draw_sheet(out: Path, step: int) -> None:

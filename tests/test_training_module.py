@@ -14,7 +14,7 @@ from syncam.checkpoints import metadata_of
 from syncam.datasets import render_dataset
 from syncam.pipeline import BACKBONES, Pipeline
 from syncam.shot import KNOWN_MODELS, ModelCard, Shot
-from syncam.train_module import EncodedScenes, Loss, ModuleConfig, load_base, sample_batch, train_module
+from syncam.training.module import EncodedScenes, Loss, ModuleConfig, load_base, sample_batch, train_module
 from tests.tiny import FAMILIES, save_base
 
 SIZE = {"width": 32, "height": 48, "num_frames": 9}
@@ -32,7 +32,7 @@ def base(request, tmp_path_factory) -> Path:
 @pytest.fixture
 def config(base, tmp_path):
     def make(name: str = "run", **options) -> ModuleConfig:
-        return ModuleConfig(str(base), out=tmp_path / name, **{**TINY, **options})
+        return ModuleConfig(model=str(base), out=tmp_path / name, **{**TINY, **options})
 
     return make
 

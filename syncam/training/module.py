@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +21,6 @@ from accelerate.utils import set_seed
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from syncam import toyworld
@@ -35,7 +32,8 @@ from syncam.memory import best_device
 from syncam.pipeline import BACKBONES
 from syncam.rig_formats import from_document, to_document
 from syncam.shot import KNOWN_MODELS, Shot, TrainedRange
-from syncam.train import MasterWeights, TrainConfig, draw_loss, log, schedule
+from syncam.training.config import TrainConfig
+from syncam.training.loop import Stage, given_views, randomness
 from syncam.video import MultiViewVideo
 
 WEIGHTS, NO_TEXT = "views.safetensors", "no_text.safetensors"
@@ -43,15 +41,13 @@ DECIDE_LATENTS = ("model", "base", "data", "seed", "views_per_scene", "width", "
 FAMILY_OF_PIPELINE = {"WanPipeline": "wan2.1-1.3b", "CogVideoXPipeline": "cogvideox-2b"}
 
 
-@dataclass(frozen=True)
-class ModuleConfig:
+@dataclass(frozen=True, kw_only=True)
+class ModuleConfig(TrainConfig):
     """Everything that decides a run. What is 0 is as the model has it."""
 
     model: str = ""  # a known name, or the folder of a base model in diffusers layout
     base: str = ""  # folder or repository to take a known model's base from, instead of its own
     out: Path = Path("runs/module")
-    data: Path | None = None  # a folder of SynCamVideo v1 or v2, instead of the toy world
-    seed: int = 0
     num_scenes: int = 1000
     views_per_scene: int = 4
     width: int = 0
@@ -64,14 +60,8 @@ class ModuleConfig:
     scenes_per_step: int = 1
     muon_lr: float = 1e-3
     adamw_lr: float = 1e-4
-    ema_decay: float = 0.999
-    cool_down: float = 0.3  # last part of a stage, in which the learning rate falls to zero
-    text_dropout: float = 0.1
-    source_view: float = 0.15  # how often view 0 is given as a clean video (section 3.5 of the paper)
     save_minutes: float = 10.0
     gradient_checkpointing: bool = False  # less memory, more time
-
-    from_words = classmethod(TrainConfig.from_words.__func__)
 
 
 def train_module(config: ModuleConfig) -> Path:
@@ -252,8 +242,7 @@ class Loss(nn.Module):
 
 def sample_batch(stage: str, step: int, scenes: EncodedScenes, config: ModuleConfig, rank: int):
     """All inputs of one training step, a function of the seed, the step and the scenes."""
-    rng = random.Random(f"{stage} {config.seed} {step} {rank}")
-    generator = torch.Generator().manual_seed(rng.getrandbits(48))
+    rng, generator = randomness(stage, step, rank, config)
     alone = stage == "base"
     num_scenes = config.scenes_per_step * (config.views_per_scene if alone else 1)
     num_views = 1 if alone else config.views_per_scene
@@ -262,11 +251,9 @@ def sample_batch(stage: str, step: int, scenes: EncodedScenes, config: ModuleCon
     times = torch.rand(num_scenes, generator=generator).repeat_interleave(views)
     noise = torch.randn(latents.shape, generator=generator)
     noisy, timesteps, target = scenes.backbone.noised(latents, noise, times)
-    counts = torch.ones(len(latents))
-    if views > 1:
-        first = views * (torch.rand(num_scenes, generator=generator) < config.source_view).nonzero()[:, 0]
-        noisy[first], timesteps[first], counts[first] = latents[first], 0, 0.0
-    return noisy, timesteps, text, None if alone else cameras, target, counts
+    given = given_views(num_scenes, views, config, generator)
+    noisy[given], timesteps[given] = latents[given], 0
+    return noisy, timesteps, text, None if alone else cameras, target, (~given).float()
 
 
 def fit(
@@ -279,47 +266,18 @@ def fit(
 ) -> Path:
     """Train one stage up to its number of steps, continuing from its last checkpoint.  Returns what it saved."""
     transformer, num_steps = backbone.pipe.transformer, config.base_steps if stage == "base" else config.steps
-    checkpoint, saved = config.out / f"{stage}.pt", config.out / ("base" if stage == "base" else WEIGHTS)
-    transformer.requires_grad_(False)
-    for name in trainable:
-        transformer.get_parameter(name).requires_grad_(True)
-    weights, start, hours = MasterWeights(transformer, trainable, config), 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        weights.load_state_dict(state["weights"])
-        start, hours = state["step"], state["hours"]
+    saved = config.out / ("base" if stage == "base" else WEIGHTS)
 
-    def save(step: int) -> None:
-        if accelerator.is_main_process:
-            state = {"weights": weights.state_dict(), "step": step, "hours": hours + (time.time() - began) / 3600}
-            torch.save(state, checkpoint.with_suffix(".tmp"))
-            checkpoint.with_suffix(".tmp").replace(checkpoint)
-            weights.publish(weights.ema.shadow_params)
-            if stage == "base":
-                backbone.save_base(saved)
-            else:
-                config_text = json.dumps(asdict(config), default=str)
-                save_added(transformer, saved, backbone.card, {"training": config_text, "steps": str(step)})
-            weights.publish(weights.masters)
-            draw_loss(config.out)
+    def write(step: int) -> None:
+        if stage == "base":
+            backbone.save_base(saved)
+        else:
+            config_text = json.dumps(asdict(config), default=str)
+            save_added(transformer, saved, backbone.card, {"training": config_text, "steps": str(step)})
 
-    began = last = time.time()
-    loss_of, losses, device = accelerator.prepare(Loss(backbone)), [], next(transformer.parameters()).device
-    for step in tqdm(range(start, num_steps), initial=start, total=num_steps, desc=stage, mininterval=5):
-        batch = sample_batch(stage, step, scenes, config, accelerator.process_index)
-        with (
-            sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-        ):  # faster there for short sequences
-            loss = loss_of(*(part if part is None else part.to(device) for part in batch))
-            accelerator.backward(loss)
-        weights.step(schedule(step, num_steps, config.cool_down))
-        losses.append(loss.item())
-        if step % 50 == 49 or step == num_steps - 1:
-            log(config.out / f"{stage}_loss.csv", step + 1, float(np.mean(losses[-50:])))
-        if time.time() - last > 60 * config.save_minutes:
-            save(step + 1)
-            last = time.time()
-    if start < num_steps or not saved.exists():
-        save(num_steps)
-    weights.publish(weights.ema.shadow_params)
+    trainable = [f"transformer.{name}" for name in trainable]
+    training = Stage(stage, Loss(backbone), trainable, num_steps, write, config, accelerator)
+    if training.done and not saved.exists():
+        training.save()
+    training.run(lambda step: sample_batch(stage, step, scenes, config, accelerator.process_index))
     return saved

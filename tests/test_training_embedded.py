@@ -12,7 +12,8 @@ from syncam.backbones.wan import MultiViewWanTransformer
 from syncam.cameras import Rig
 from syncam.pipeline import Pipeline
 from syncam.shot import Shot
-from syncam.train import TrainConfig, schedule, train
+from syncam.training.embedded import EmbeddedConfig, train_embedded
+from syncam.training.loop import schedule
 
 TINY = {
     "num_scenes": 4,
@@ -30,7 +31,7 @@ TINY = {
 def world(tmp_path_factory):
     """A run with its codec fitted and its scenes rendered, but nothing trained yet."""
     folder = tmp_path_factory.mktemp("world")
-    train(TrainConfig(out=folder, **{**TINY, "base_steps": 0, "multiview_steps": 0}))
+    train_embedded(EmbeddedConfig(out=folder, **{**TINY, "base_steps": 0, "multiview_steps": 0}))
     return folder
 
 
@@ -38,11 +39,11 @@ def world(tmp_path_factory):
 def start(world, tmp_path):
     """``start("a", **options)``: train in a folder of that name, which begins as a copy of the world."""
 
-    def run(name: str, **options) -> TrainConfig:
+    def run(name: str, **options) -> EmbeddedConfig:
         if not (tmp_path / name).exists():
             shutil.copytree(world, tmp_path / name)
-        config = TrainConfig(out=tmp_path / name, **{**TINY, **options})
-        train(config)
+        config = EmbeddedConfig(out=tmp_path / name, **{**TINY, **options})
+        train_embedded(config)
         return config
 
     return run
@@ -53,7 +54,7 @@ def weights(config):
 
 
 def test_a_trained_model_generates_through_the_one_pipeline_and_shows_what_it_makes(start, monkeypatch):
-    monkeypatch.setattr("syncam.train.SHEET_SCENES", 1)
+    monkeypatch.setattr("syncam.training.embedded.SHEET_SCENES", 1)
     config = start("run", sheet_steps=4)
     with Image.open(config.out / "sheets" / "000004.png") as sheet:
         assert sheet.size == (4 * 3 * 128, 2 * 128)
@@ -103,4 +104,4 @@ def test_every_variant_of_the_comparison_trains_and_is_told_by_its_files(start, 
 )
 def test_a_mistake_in_an_option_is_named(word, said):
     with pytest.raises(ValueError, match=said):
-        TrainConfig.from_words([word])
+        EmbeddedConfig.from_words([word])
