@@ -13,7 +13,6 @@ from syncam.cameras import Rig
 from syncam.pipeline import Pipeline
 from syncam.shot import Shot
 from syncam.training.embedded import EmbeddedConfig, train_embedded
-from syncam.training.loop import schedule
 
 TINY = {
     "num_scenes": 4,
@@ -86,22 +85,9 @@ def test_the_loss_is_written_down_and_falls(start):
     assert step == "100" and np.isfinite(float(first)) and float(last) < float(first)
 
 
-def test_the_learning_rate_warms_up_holds_and_falls_to_nothing():
-    rates = [schedule(step, 1000, 0.3) for step in range(1000)]
-    assert rates[0] < rates[49] == rates[500] == 1.0 > rates[900] > rates[999] > 0
-
-
 @pytest.mark.parametrize("option", [{"relative_poses": True}, {"token_rays": False}, {"no_view_attention": True}])
 def test_every_variant_of_the_comparison_trains_and_is_told_by_its_files(start, option):
     config = start("variant", base_steps=0, multiview_steps=1, **option)
     pipeline = Pipeline.load(str(config.out / "model"))
     assert pipeline.card.relative_poses == config.relative_poses
     assert pipeline.backbone.token_rays == config.token_rays
-
-
-@pytest.mark.parametrize(
-    ("word", "said"), [("stepz=3", "unknown option"), ("seed=x", "must be int"), ("compile=1", "true or false")]
-)
-def test_a_mistake_in_an_option_is_named(word, said):
-    with pytest.raises(ValueError, match=said):
-        EmbeddedConfig.from_words([word])

@@ -29,7 +29,11 @@ LOG_STEPS = 50
 
 
 class Stage:
-    """Training of some of a model's parameters up to a number of steps, continued from its last checkpoint."""
+    """Training of some of a model's parameters up to a number of steps, continued from its last checkpoint.
+
+    Args: name, of its files in ``config.out``; loss, whose forward is the training loss of a batch; trainable, names of
+        its parameters that will change; write(step), which saves the model, at that time with averaged weights.
+    """
 
     def __init__(
         self,
@@ -41,10 +45,6 @@ class Stage:
         config: TrainConfig,
         accelerator: Accelerator,
     ):
-        """
-        Args: name, of its files in ``config.out``; loss, whose forward is the training loss of a batch; trainable,
-            names of its parameters; no other will change; write(step) saves the model, which then has the averages.
-        """
         self.name, self.num_steps, self.config, self.accelerator = name, num_steps, config, accelerator
         self._write, self._checkpoint = write, config.out / f"{name}.pt"
         loss.requires_grad_(False)
@@ -61,18 +61,20 @@ class Stage:
 
     @property
     def done(self) -> bool:
+        """Whether no step is left."""
         return self.step >= self.num_steps
 
     def run(self, sample: Callable[[int], tuple], after: Callable[[], None] | None = None) -> None:
         """Do the steps that are left, save, and leave the averages in the model.
 
-        Args: sample(step), the batch that the loss is called with; after, called when ``self.step`` steps are done.
+        Args: sample(step), what the loss is called with, on any device; after(), called when a step is done, which
+            finds the number of those that are in ``step``.
         """
         config, losses = self.config, deque(maxlen=LOG_STEPS)
         self._began = saved = time.time()
         left = range(self.step, self.num_steps)
         for step in tqdm(left, initial=self.step, total=self.num_steps, desc=self.name, mininterval=5):
-            batch = (part if part is None else part.to(self._device) for part in sample(step))
+            batch = [part if part is None else part.to(self._device) for part in sample(step)]
             # on CPU, the fused kernel's backward is slower for short sequences
             with sdpa_kernel(SDPBackend.MATH) if self._device.type == "cpu" else nullcontext():
                 loss = self._forward(*batch)
@@ -80,7 +82,7 @@ class Stage:
             self._weights.step(schedule(step, self.num_steps, config.cool_down))
             losses.append(loss.item())
             self.step = step + 1
-            if self.step % LOG_STEPS == 0 or self.done:
+            if self.accelerator.is_main_process and (self.step % LOG_STEPS == 0 or self.done):
                 log(config.out / f"{self.name}_loss.csv", self.step, float(np.mean(losses)))
             if after:
                 after()
