@@ -23,7 +23,7 @@ DATA = Path(__file__).parent / "data"
 
 def trained(**config) -> MultiViewWanTransformer:
     torch.manual_seed(0)
-    return randomised(MultiViewWanTransformer(**WAN, **config))
+    return randomised(MultiViewWanTransformer(**WAN | config))
 
 
 @torch.no_grad()
@@ -75,11 +75,18 @@ def test_a_failed_forward_leaves_no_cameras_behind():
 @torch.no_grad()
 def test_a_network_that_predicts_clean_latents_gives_their_velocity():
     latents, cameras = Wan.latents(2), Wan.cameras(2)
-    clean = Wan.forward(trained(), latents, cameras=cameras)
-    velocity = Wan.forward(trained(prediction_type="sample"), latents, cameras=cameras)
-    assert torch.allclose(latents - 0.611 * velocity, clean, atol=1e-5)
-    with pytest.raises(ValueError, match="velocity or sample"):
-        MultiViewWanTransformer(**WAN, prediction_type="noise")
+    channels = WAN["in_channels"]
+    std = torch.linspace(0.1, 3, channels)
+    model = trained(out_channels=2 * channels, latents_std=std.tolist())
+    velocity = Wan.forward(model, latents, cameras=cameras)
+    sigma, std = 0.611, std.view(-1, 1, 1, 1)
+    model.register_to_config(latents_std=None)
+    even = latents / ((0.389 * std) ** 2 + sigma**2).sqrt()
+    expected, trust = Wan.forward(model, even, cameras=cameras).chunk(2, dim=1)
+    clean = torch.lerp(expected * std.clamp(max=1), latents, trust.sigmoid())
+    assert torch.allclose(latents - sigma * velocity, clean, atol=1e-5)
+    with pytest.raises(ValueError, match="latents_std"):
+        MultiViewWanTransformer(**WAN, latents_std=[1.0])
 
 
 @torch.no_grad()

@@ -29,9 +29,10 @@ Z_DIM = 128
 class PatchCodec(ModelMixin, ConfigMixin):
     """A causal video autoencoder in closed form: the principal components of space-time patches.
 
-    The first frame is coded by itself (1 x p x p), then groups of four (4 x p x p): one strided convolution to encode,
-    one transposed convolution to decode, with the same orthonormal weights. The first frame counts as four equal
-    ones, so that all latent frames have one scale (``latents_std``) and one amount of noise fits them.
+    Groups of four frames (4 x p x p) are one strided convolution to encode and one transposed convolution to decode,
+    with the same orthonormal weights; the first frame is coded as if it stood still for four. So all latent frames
+    have one meaning and one scale (``latents_std``), and one amount of noise fits them. ``channel_std`` is what deviation
+    the channels of so scaled latents have, strongest first.
     """
 
     @register_to_config
@@ -42,11 +43,10 @@ class PatchCodec(ModelMixin, ConfigMixin):
         scale_factor_temporal: int = FRAMES_PER_LATENT,
         latents_mean: list[float] | None = None,
         latents_std: list[float] | None = None,
+        channel_std: list[float] | None = None,
     ):
         super().__init__()
         area = 3 * scale_factor_spatial**2
-        self.first_basis = nn.Parameter(torch.zeros(z_dim, area), requires_grad=False)
-        self.first_mean = nn.Parameter(torch.zeros(area), requires_grad=False)
         self.basis = nn.Parameter(torch.zeros(z_dim, area * scale_factor_temporal), requires_grad=False)
         self.mean = nn.Parameter(torch.zeros(area * scale_factor_temporal), requires_grad=False)
 
@@ -63,19 +63,17 @@ class PatchCodec(ModelMixin, ConfigMixin):
         group = self.config.scale_factor_temporal
         if (video.shape[2] - 1) % group:
             raise ValueError(f"the codec needs {group}k + 1 frames, got {video.shape[2]}")
-        latents = [group**0.5 * (self._patches(video[:, :, :1]) - self.first_mean) @ self.first_basis.T]
-        for frames in video[:, :, 1:].split(group, dim=2):
-            latents.append((self._patches(frames) - self.mean) @ self.basis.T)
-        latents = rearrange(torch.stack(latents), "f b h w z -> b z f h w")
+        groups = torch.cat([video[:, :, :1].repeat(1, 1, group, 1, 1), video[:, :, 1:]], dim=2).split(group, dim=2)
+        latents = torch.stack([(self._patches(frames) - self.mean) @ self.basis.T for frames in groups])
+        latents = rearrange(latents, "f b h w z -> b z f h w")
         return AutoencoderTinyOutput(latents=latents) if return_dict else (latents,)
 
     def decode(self, latents: torch.Tensor, return_dict: bool = True):
         """latents (b, z, k+1, h, w) -> video (b, 3, 4k+1, h p, w p), about -1..1."""
         group = self.config.scale_factor_temporal
-        first, *rest = rearrange(latents, "b z f h w -> f b h w z")
-        frames = [self._unpatch(first @ self.first_basis / group**0.5 + self.first_mean, 1)]
-        frames += [self._unpatch(latent @ self.basis + self.mean, group) for latent in rest]
-        video = torch.cat(frames, dim=2)
+        latents = rearrange(latents, "b z f h w -> f b h w z")
+        first, *rest = (self._unpatch(latent @ self.basis + self.mean, group) for latent in latents)
+        video = torch.cat([first.mean(2, keepdim=True), *rest], dim=2)
         return DecoderOutput(sample=video) if return_dict else (video,)
 
     @classmethod
@@ -84,20 +82,20 @@ class PatchCodec(ModelMixin, ConfigMixin):
         """Principal components of clips (b, 3, 4k+1, h, w) in -1..1, by eigenvalues of the patches' covariance."""
         codec = cls(z_dim=z_dim)
         group = codec.config.scale_factor_temporal
-        moments = {}
+        count, total, square = 0, 0.0, 0.0
         for clip in clips:
-            for name, frames in (("first", clip[:, :, :1]), *(("rest", f) for f in clip[:, :, 1:].split(group, dim=2))):
+            for frames in clip[:, :, 1:].split(group, dim=2):
                 patches = codec._patches(frames).flatten(0, -2)
-                count, total, square = moments.get(name, (0, 0.0, 0.0))
-                moments[name] = (count + len(patches), total + patches.sum(0), square + patches.T @ patches)
-        for name, basis, mean in (("first", codec.first_basis, codec.first_mean), ("rest", codec.basis, codec.mean)):
-            count, total, square = moments[name]
-            mean.copy_(total / count)
-            covariance = (square / count - torch.outer(mean, mean)).double()
-            values, vectors = torch.linalg.eigh(covariance)
-            basis.copy_(vectors.T.flip(0)[:z_dim].contiguous())
-        scale = float((values.clamp(min=0).flip(0)[:z_dim].sum() / z_dim).sqrt())
-        codec.register_to_config(latents_mean=[0.0] * z_dim, latents_std=[scale] * z_dim)
+                count, total, square = count + len(patches), total + patches.sum(0), square + patches.T @ patches
+        codec.mean.copy_(total / count)
+        covariance = (square / count - torch.outer(codec.mean, codec.mean)).double()
+        values, vectors = torch.linalg.eigh(covariance)
+        codec.basis.copy_(vectors.T.flip(0)[:z_dim].contiguous())
+        std = values.flip(0)[:z_dim].clamp(min=1e-8).sqrt()
+        scale = float(std.square().mean().sqrt())
+        codec.register_to_config(
+            latents_mean=[0.0] * z_dim, latents_std=[scale] * z_dim, channel_std=(std / scale).tolist()
+        )
         return codec
 
 
@@ -139,21 +137,21 @@ def build_text_encoder(vocab_size: int, width: int = 64, layers: int = 2) -> UMT
 
 
 def build_transformer(
-    z_dim: int = Z_DIM, width: int = 256, layers: int = 6, text_dim: int = 64, token_rays: bool = True
+    latents_std: list[float], width: int = 256, layers: int = 6, text_dim: int = 64, token_rays: bool = True
 ) -> MultiViewWanTransformer:
-    """A small multi-view Wan. Two by two latents make a token: 4 x 4 tokens a latent frame at 128 pixels."""
+    """A small multi-view Wan for latents of such deviations. Two by two latents make a token: 4 x 4 tokens a latent frame at 128 pixels."""
     return MultiViewWanTransformer(
         patch_size=(1, 2, 2),
         num_attention_heads=width // 32,
         attention_head_dim=32,
-        in_channels=z_dim,
-        out_channels=z_dim,
+        in_channels=len(latents_std),
+        out_channels=2 * len(latents_std),
         text_dim=text_dim,
         freq_dim=128,
         ffn_dim=3 * width,
         num_layers=layers,
         rope_max_seq_len=128,
-        prediction_type="sample",
+        latents_std=latents_std,
         token_rays=token_rays,
     )
 

@@ -187,8 +187,8 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
     :func:`syncam.multiview.camera_features`. ``view_ids`` (v,) may number the views otherwise than 0, 1, 2, ...
 
     Beside the stock configuration:
-        prediction_type: "velocity", or "sample" if the network predicts clean latents (its output is then turned into
-            the velocity that schedulers expect).
+        latents_std: None if the network predicts the velocity, as published. Else the deviation of every latent channel,
+            and the network predicts the clean latents; see :meth:`_clean_velocity`.
         float64_timesteps: treat the timestep as the released code does: rounded to the model's own dtype, then a
             sinusoid in float64.
         token_rays: cameras are each token's ray beside the pose, (b, v, f, s, CAMERA_DIM[True]).
@@ -217,7 +217,7 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         qk_norm: str | None = "rms_norm_across_heads",
         eps: float = 1e-6,
         rope_max_seq_len: int = 1024,
-        prediction_type: str = "velocity",
+        latents_std: list[float] | None = None,
         float64_timesteps: bool = False,
         token_rays: bool = False,
     ) -> None:
@@ -236,8 +236,8 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
             eps=eps,
             rope_max_seq_len=rope_max_seq_len,
         )
-        if prediction_type not in ("velocity", "sample"):
-            raise ValueError(f"prediction_type must be velocity or sample, got {prediction_type!r}")
+        if latents_std and (len(latents_std), out_channels) != (in_channels, 2 * in_channels):
+            raise ValueError(f"{in_channels} channels need as many latents_std and twice as many out_channels")
         dim = num_attention_heads * attention_head_dim
         self.rope = MultiViewWanRope(attention_head_dim, patch_size, rope_max_seq_len)
         self.blocks = nn.ModuleList(
@@ -281,11 +281,25 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         if cameras is not None:  # those of one sample serve all in the batch
             cameras = cameras.expand(len(hidden_states) // cameras.shape[1], *cameras.shape[1:])
         with self._cameras(cameras, view_ids):
-            output = super().forward(hidden_states, timestep, encoder_hidden_states, return_dict=False)[0]
-        if self.config.prediction_type == "sample":
-            sigma = (timestep.float() / NUM_TRAIN_TIMESTEPS).clamp(min=1e-3).view(-1, 1, 1, 1, 1)
-            output = ((hidden_states.float() - output.float()) / sigma).type_as(hidden_states)
-        return output
+            if self.config.latents_std:
+                return self._clean_velocity(hidden_states, timestep, encoder_hidden_states)
+            return super().forward(hidden_states, timestep, encoder_hidden_states, return_dict=False)[0]
+
+    def _clean_velocity(self, hidden_states, timestep, encoder_hidden_states) -> torch.Tensor:
+        """The velocity that leads to the clean latents that the network predicts.
+
+        Where some channels are a hundred times stronger than others, the fine ones would drown: so all of them go in
+        with deviation 1 at any noise level, and the weak ones come out in units of their own deviation. For every
+        number there are two outputs: what it should be, and how far to trust what is there already, which a network
+        narrower than its tokens could not copy.
+        """
+        noisy, sigma = hidden_states.float(), timestep.float().view(-1, 1, 1, 1, 1) / NUM_TRAIN_TIMESTEPS
+        std = torch.tensor(self.config.latents_std, device=noisy.device).view(1, -1, 1, 1, 1)
+        even = noisy * torch.rsqrt(((1 - sigma) * std).square() + sigma.square())
+        output = super().forward(even.type_as(hidden_states), timestep, encoder_hidden_states, return_dict=False)[0]
+        expected, trust = output.float().chunk(2, dim=1)
+        change = (noisy - expected * std.clamp(max=1)) * torch.sigmoid(-trust)
+        return (change / sigma.clamp(min=1e-3)).type_as(hidden_states)
 
 
 def from_published_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

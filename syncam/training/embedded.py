@@ -311,7 +311,9 @@ def build_model(config: EmbeddedConfig) -> TextToViews:
     else:
         vocab_size = len(load_tokenizer(config))
         text_encoder = embedded.build_text_encoder(vocab_size)
-        transformer = embedded.build_transformer(width=config.width, layers=config.layers, token_rays=config.token_rays)
+        codec = embedded.PatchCodec.load_config(config.out / "model" / "vae")
+        sizes = {"width": config.width, "layers": config.layers, "token_rays": config.token_rays}
+        transformer = embedded.build_transformer(codec["channel_std"], **sizes)
     if config.compile:
         transformer.compile_repeated_blocks(dynamic=False)
     return TextToViews(text_encoder, transformer).bfloat16().train()
