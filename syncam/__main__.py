@@ -44,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
         return options.run(options) or 0
     except (ValueError, OSError) as error:
         parser.error(" ".join(str(error).split()) or type(error).__name__)
+    except (MemoryError, FloatingPointError) as error:  # nobody's mistake
+        print(f"syncam: {error or 'memory ran out'}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("syncam: stopped", file=sys.stderr)
         return 130
