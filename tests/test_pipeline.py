@@ -413,6 +413,13 @@ def test_the_command_line_runs_every_family(bases, weights, family, num_views, t
     assert f"{num_views} view" in capsys.readouterr().err
 
 
+def test_the_command_line_says_what_an_untrained_module_cannot_do(bases, tmp_path, capsys):
+    settings = ["--width", "32", "--height", "48", "--num-frames", "9", "--num-inference-steps", "1"]
+    options = ["--rig", "3,0,0;3,0,20", "--out", str(tmp_path), "--base", str(bases["cogvideox"])]
+    assert main(["generate", "a red ball", "--model", "cogvideox-2b", *options, *settings]) == 0
+    assert "these views will not agree until you train them" in capsys.readouterr().err
+
+
 # ----------------------------------------------------------------------------------------------------------- loading
 
 
