@@ -44,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
         return options.run(options) or 0
     except (ValueError, OSError) as error:
         parser.error(" ".join(str(error).split()) or type(error).__name__)
+    except (MemoryError, FloatingPointError) as error:  # nobody's mistake
+        print(f"syncam: {error or 'memory ran out'}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("syncam: stopped", file=sys.stderr)
         return 130
@@ -117,12 +120,14 @@ def generate(options: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from syncam.rig_formats import read_rig
-    from syncam.shot import ModelCard, Progress, Shot
+    from syncam.shot import KNOWN_MODELS, ModelCard, Progress, Shot
 
     settings = {field.name: getattr(options, field.name) for field in fields(Shot) if field.name != "rig"}
     card = ModelCard.load(options.model)
     shot = Shot(rig=read_rig(path_or_text(options.rig)), **settings).resolved(card)
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.model in KNOWN_MODELS:
+        print(card.note, file=sys.stderr)
     if unknown := card.unknown_words(shot.prompt):
         known = ", ".join(card.vocabulary)
         print(f"{card.title} does not know: {', '.join(unknown)}. It knows: {known}", file=sys.stderr)

@@ -374,7 +374,7 @@ def make_dataset(root: Path, layout: str, about: dict, jobs: Sequence[Job], make
     """Has ``make`` write every scene that is not there, beside any other workers in the same folder.
 
     ``dataset.json`` and ``metadata.csv`` are the same for all of them and are written first. A dataset can be made
-    longer by more jobs. A job that fails (RuntimeError, MemoryError) is said and left out.
+    longer by more jobs. A job that fails (RuntimeError, FloatingPointError, MemoryError) is said and left out.
     Returns: how many failed here.
     Raises: ValueError if the folder holds a dataset that was made otherwise.
     """
@@ -404,7 +404,7 @@ def make_dataset(root: Path, layout: str, about: dict, jobs: Sequence[Job], make
     def do(name: str) -> None:
         try:
             make(by_name[name])
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, FloatingPointError, MemoryError) as error:
             failed.add(name)
             print(f"{name} failed: {error}", file=sys.stderr)
         else:

@@ -114,14 +114,18 @@ class _LiveBytes(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        for tensor in tree_leaves((args, kwargs)):  # a view of a weight is no new storage
+            if isinstance(tensor, torch.Tensor):
+                self._follow(tensor.untyped_storage(), 0)
         result = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
-                self._follow(tensor.untyped_storage())
+                storage = tensor.untyped_storage()
+                self._follow(storage, storage.nbytes())
         return result
 
-    def _follow(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+    def _follow(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = storage._cdata
         if key in self._known:
             return
         self._known.add(key)

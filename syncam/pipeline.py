@@ -119,8 +119,8 @@ class Pipeline:
 
         ``on_step`` is called after every step with a coarse preview; ``should_stop`` is asked as often.
         The same shot gives bit-identical frames in one environment.
-        Raises: ValueError if the shot is not possible or does not fit, Stopped if asked to stop, RuntimeError on NaN,
-            MemoryError if memory runs out all the same.
+        Raises: ValueError if the shot is not possible or does not fit, Stopped if asked to stop,
+            FloatingPointError on NaN, MemoryError if memory runs out all the same.
         """
         shot, began = shot.resolved(self.card), time.perf_counter()
         cameras, given = self.backbone.cameras(shot), shot.source_frames(self.card)
@@ -137,8 +137,6 @@ class Pipeline:
                 encoded = time.perf_counter()
                 source = None if given is None else self.backbone.encode(given)
                 latents = self._denoise(shot, plan, cameras, prompt_embeds, source, on_step, stop)
-                if not torch.isfinite(latents).all():
-                    raise RuntimeError("the model produced NaN or infinity, so nothing was saved; try another seed")
                 denoised = time.perf_counter()
                 report(Progress("decode", num_steps, num_steps))
                 frames = self._decode(latents if given is None else latents[1:], stop, num_steps)
@@ -207,6 +205,8 @@ class Pipeline:
             if should_stop():
                 raise Stopped(step + 1)
             latents = tensors["latents"]
+            if not torch.isfinite(latents).all():
+                raise FloatingPointError("the model produced NaN or infinity, so nothing was saved; try another seed")
             if on_step:
                 left = (time.perf_counter() - began) / (step + 1) * (num_steps - step - 1)
                 clean = backbone.clean_estimate(previous.to(latents), guidance.prediction, step)

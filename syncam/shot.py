@@ -105,7 +105,7 @@ class ModelCard:
                 return cls.from_json((path / "syncam.json").read_text(encoding="utf-8"))
             if path.suffix in (".ckpt", ".safetensors") and path.is_file():
                 return _card_of_weights(path)
-        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
             raise ValueError(f"{path.name} does not say what model it is: {error!r:.120}") from None
         known = ", ".join(["embedded", *KNOWN_MODELS])
         raise ValueError(f"unknown model {model!r:.80}: expected {known}, a folder with syncam.json, or a weights file")

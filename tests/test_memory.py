@@ -61,6 +61,19 @@ def test_bytes_are_counted_while_they_live():
     assert cost_of(run).peak_bytes == 8000
 
 
+def test_a_deep_model_holds_no_more_at_once_than_one_block_of_it():
+    """So one block is enough to plan by; weights are not what a run makes, though their views pass by."""
+
+    def peak(num_layers: int) -> int:
+        with torch.device("meta"):
+            model = MultiViewWanTransformer(**{**WAN, "num_layers": num_layers})
+            inputs = torch.empty(2, 4, 3, 8, 8), torch.empty(2), torch.empty(2, 8, WAN["text_dim"])
+            cameras = torch.empty(1, 2, 3, 12)
+            return cost_of(lambda: model(*inputs, attention_kwargs={"cameras": cameras})).peak_bytes
+
+    assert peak(1) == peak(4)
+
+
 def test_operations_are_counted_as_torch_counts_them_with_attention_as_a_fused_kernel():
     family = FAMILIES["wan"]
     with torch.device("meta"):

@@ -280,6 +280,25 @@ def test_cameras_outside_the_trained_range_are_said(onlooker):
     field.blur()
     expect(me.find("#syn-range")).to_contain_text("outside the trained range")
     expect(me.find("#syn-range")).to_contain_text("camera 2: elevation 80 is outside")
+    field.fill("100")
+    field.blur()
+    expect(me.find("#syn-range")).to_contain_text("not possible")
+    expect(me.find("#syn-range")).to_contain_text("camera 2: elevation 100 is outside -90..90 degrees")
+
+
+def test_undo_brings_back_the_ring_as_well_as_its_cameras(onlooker):
+    me = onlooker
+    me.find(".syn-more:not([open]) summary").click()
+    me.find("[data-preset=hemi36]").click()
+    me.wait_drawn(1, "distance_m", 4)
+    ring = me.page.get_by_label("ring distance")
+    ring.select_option("7")
+    me.wait_drawn(1, "distance_m", 7)
+    me.button("undo the last change of the cameras").click()
+    me.wait_drawn(1, "distance_m", 4)
+    expect(ring).to_have_value("4")
+    me.button("undo the last change of the cameras").click()
+    expect(me.find(".syn-picker")).to_be_hidden()
 
 
 def test_eight_of_a_dataset_files_cameras_can_be_picked(onlooker, tmp_path):

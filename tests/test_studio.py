@@ -25,6 +25,7 @@ import pytest
 import app
 
 gradio_client = pytest.importorskip("gradio_client")
+from gradio.utils import get_upload_folder  # noqa: E402
 from gradio_client import Client  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
 
@@ -33,6 +34,7 @@ from syncam.rig_formats import FILE_NAMES, read_cameras, read_rig, to_document  
 from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot  # noqa: E402
 from syncam.studio import history, jobs, settings  # noqa: E402
 from syncam.studio.jobs import Engine  # noqa: E402
+from syncam.studio.player import shown  # noqa: E402
 from syncam.video import mosaic_grid, read_mp4, read_recipe  # noqa: E402
 from tests.load import crowd  # noqa: E402
 
@@ -329,6 +331,12 @@ def test_examples_are_whole_results_in_the_order_of_their_names(tmp_path):
         (tmp_path / name / "recipe.json").write_text("{}")
     assert [folder.name for folder in Engine(examples=tmp_path).examples()] == ["01_ball", "02_cube"]
     assert Engine(examples=tmp_path / "nothing").examples() == []
+
+
+def test_results_can_be_shown_from_any_folder(studio):
+    value = shown(studio.engine.examples()[0])
+    served = Path(get_upload_folder()).resolve()  # the only place that gradio serves from wherever it was started
+    assert all(Path(file["path"]).is_relative_to(served) for file in (value["mosaic"], *value["views"]))
 
 
 def test_the_same_shot_again_is_the_same_to_the_last_bit_also_after_a_stopped_one(studio):

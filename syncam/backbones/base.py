@@ -7,6 +7,7 @@ Latents here are always (v, c, f, h, w) with unit scale, whatever order of axes 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -75,19 +76,12 @@ class Backbone:
         check_folder(folder)
         require_tokenizer_packages(folder)
         require_room(folder, dtype)
-        config = cls.transformer_class.load_config(folder / "transformer", local_files_only=True)
-        with init_empty_weights():
-            expected = shapes_of(cls.transformer_class.from_config(config))
-        given = {}
-        for path in sorted((folder / "transformer").glob("*.safetensors")):
-            given |= declared_shapes(path)
-        compare(given, expected, f"the transformer in {folder.name}")
-        pipe = cls.pipeline_class.from_pretrained(
-            folder, dtype=cls._dtypes(dtype), local_files_only=True, use_safetensors=True
-        )
-        for name in ("transformer", "vae", "text_encoder"):
-            require_finite(getattr(pipe, name).state_dict(), f"the {name} in {folder.name}")
-        return cls(card, pipe)
+        cls._compare_transformer(folder, cls.transformer_class)
+        with from_hub(str(folder)):
+            pipe = cls.pipeline_class.from_pretrained(
+                folder, dtype=cls._dtypes(dtype), local_files_only=True, use_safetensors=True
+            )
+        return cls._of_finite(card, pipe, folder)
 
     @classmethod
     def assemble(
@@ -117,6 +111,7 @@ class Backbone:
             if whole:
                 transformer = cls._whole_transformer(path, folder, dtype)
             else:
+                cls._compare_transformer(folder, cls.stock_class)
                 stock = cls.stock_class.from_pretrained(
                     folder, subfolder="transformer", dtype=dtype, use_safetensors=True, local_files_only=True
                 )
@@ -127,7 +122,47 @@ class Backbone:
                 folder, dtype=cls._dtypes(dtype), use_safetensors=True, local_files_only=True, transformer=transformer
             )
         cls.adjust(pipe)
+        return cls._of_finite(card, pipe, folder)
+
+    @classmethod
+    def _of_finite(cls, card: ModelCard, pipe: DiffusionPipeline, folder: Path) -> Backbone:
+        for name in ("transformer", "vae", "text_encoder"):
+            require_finite(getattr(pipe, name).state_dict(), f"the {name} in {folder.name}")
         return cls(card, pipe)
+
+    @classmethod
+    def _empty_transformer(cls, folder: Path, saved_as: type[ModelMixin], become: type[ModelMixin], **config: Any):
+        """What a folder's configuration describes, without weights.
+
+        Args: ``saved_as``, the class that must have been saved there; ``become``, the class that is made of it.
+        Raises: ValueError if it is another model's configuration, or none.
+        """
+        try:
+            text = (folder / "transformer" / "config.json").read_text(encoding="utf-8")
+        except OSError:
+            raise ValueError(f"{folder} is not a complete model: it has no transformer/config.json") from None
+        said = json.loads(text)
+        kind = said.get("_class_name") if isinstance(said, dict) else None
+        if kind != saved_as.__name__:
+            raise ValueError(f"the transformer in {folder.name} is {kind!r:.40}, expected {saved_as.__name__}")
+        # without diffusers' own keys: one of them makes values give way to the defaults of our class
+        said = {key: value for key, value in said.items() if not key.startswith("_")}
+        try:
+            with init_empty_weights():
+                return become.from_config({**said, **config})
+        except Exception as error:  # numbers that are none, or make no model, fail in any way
+            raise ValueError(f"the configuration of the transformer in {folder.name} makes no model: {error}") from None
+
+    @classmethod
+    def _compare_transformer(cls, folder: Path, saved_as: type[ModelMixin]) -> None:
+        """Raises: ValueError if the files do not hold the tensors that their configuration asks for.
+
+        Left alone, diffusers makes up what is missing.
+        """
+        expected, given = shapes_of(cls._empty_transformer(folder, saved_as, saved_as)), {}
+        for path in sorted((folder / "transformer").glob("*.safetensors")):
+            given |= declared_shapes(path)
+        compare(given, expected, f"the transformer in {folder.name}")
 
     @classmethod
     def _dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
@@ -148,10 +183,7 @@ class Backbone:
     @classmethod
     def _whole_transformer(cls, path: Path, base: Path, dtype: torch.dtype) -> MultiViewTransformer:
         """A transformer with base model and module in one checkpoint, converted once to a folder in the cache."""
-        config = cls.transformer_class.load_config(base / "transformer", local_files_only=True)
-        config = {key: value for key, value in config.items() if not key.startswith("_")} | cls.transformer_config
-        with init_empty_weights():
-            model = cls.transformer_class.from_config(config)
+        model = cls._empty_transformer(base, cls.stock_class, cls.transformer_class, **cls.transformer_config)
         stamp = f"{path.resolve()} {path.stat().st_size} {path.stat().st_mtime_ns}"
         folder = CACHE_FOLDER / f"{path.stem}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}"
         convert_once(path, folder / "diffusion_pytorch_model.safetensors", shapes_of(model), cls.renamed)

@@ -27,6 +27,28 @@ from syncam.multiview import POSE_DIM, MultiViewTransformer, in_slices, start_un
 from syncam.shot import Shot
 
 
+class ModulatedNorm(CogVideoXLayerNormZero):
+    """diffusers' norm of a block, whose shifts, scales and gates were made before, for all views at once.
+
+    The product that makes them rounds differently for fewer rows; made here, it would differ from slice to slice.
+    """
+
+    def __init__(self, number: int, *args: Any):
+        super().__init__(*args)
+        self.number = number  # of this norm in its block
+
+    def modulation(self, temb: torch.Tensor) -> torch.Tensor:
+        """(b v, e) -> (b v, 6 d)."""
+        return self.linear(self.silu(temb))
+
+    def forward(self, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, modulations: torch.Tensor):
+        """modulations (b v, norms of the block, 6 d), where the stock norm has the timestep's embedding."""
+        shift, scale, gate, enc_shift, enc_scale, enc_gate = modulations[:, self.number, None].chunk(6, dim=-1)
+        hidden_states = self.norm(hidden_states) * (1 + scale) + shift
+        encoder_hidden_states = self.norm(encoder_hidden_states) * (1 + enc_scale) + enc_shift
+        return hidden_states, encoder_hidden_states, gate, enc_gate
+
+
 class MultiViewCogVideoXBlock(CogVideoXBlock):
     """A CogVideoX block before which the views meet."""
 
@@ -54,7 +76,9 @@ class MultiViewCogVideoXBlock(CogVideoXBlock):
             norm_eps=norm_eps,
             **others,
         )
-        self.norm_syncam = CogVideoXLayerNormZero(time_embed_dim, dim, norm_elementwise_affine, norm_eps)
+        norm = time_embed_dim, dim, norm_elementwise_affine, norm_eps
+        self.norm1, self.norm2 = ModulatedNorm(0, *norm), ModulatedNorm(1, *norm)
+        self.norm_syncam = CogVideoXLayerNormZero(*norm)
         self.cam_encoder = nn.Linear(POSE_DIM, dim)
         self.attn_syncam = Attention(
             query_dim=dim,
@@ -97,10 +121,12 @@ class MultiViewCogVideoXBlock(CogVideoXBlock):
 
         stock_block = super().forward
 
-        def attend_within_views(hidden_states, encoder_hidden_states, temb):
-            return stock_block(hidden_states, encoder_hidden_states, temb, image_rotary_emb, others)
+        def attend_within_views(hidden_states, encoder_hidden_states, modulations):
+            return stock_block(hidden_states, encoder_hidden_states, modulations, image_rotary_emb, others)
 
-        return in_slices(attend_within_views, self.views_at_a_time, 0, hidden_states, encoder_hidden_states, temb)
+        modulations = torch.stack([norm.modulation(temb) for norm in (self.norm1, self.norm2)], 1)
+        inputs = hidden_states, encoder_hidden_states, modulations
+        return in_slices(attend_within_views, self.views_at_a_time, 0, *inputs)
 
     def attend_across_views(self, frames, text, temb, embedded_cameras, num_views: int) -> torch.Tensor:
         """frames (b v, f, s, d), text (b v, n, d), temb (b v, e), cameras (b v, 1, 1, d) -> (b v, f, s, d)."""

@@ -268,14 +268,19 @@ def build_studio(engine: Engine) -> gr.Blocks:
 
         def describe(name, *values):
             """What prompt and rig mean to the model and what the run will take, said while they are edited."""
-            shot, card = replace(shot_of(values), prompt="any"), engine.cards[name]
+            card = engine.cards[name]
+            words = texts.prompt_note(card, values[0])
+            try:
+                shot = replace(shot_of(values), prompt="any")
+            except ValueError as error:  # cameras that can't be, in the middle of an edit: not a toast for each
+                return words, texts.impossible(str(error)), gr.skip(), ""
             try:
                 shot.resolved(card)
                 expected = texts.estimate(engine.plan(shot, name), card)
             except ValueError as error:
                 expected = texts.warning(str(error))
             range_note = texts.range_note(card.outside_trained_range(shot.rig))
-            return texts.prompt_note(card, values[0]), range_note, gr.update(value=_generate_label(shot.rig)), expected
+            return words, range_note, gr.update(value=_generate_label(shot.rig)), expected
 
         def begin(new_seed, browser, name, *values):
             shot = shot_of(values)

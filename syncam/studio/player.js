@@ -285,7 +285,7 @@ function copy(event, text) {
 async function save(kind) {
   const made = await server.make_file([shown.id, kind, frame]);
   if (made.error) return trigger("error_said", { message: made.error });
-  download(fileUrl(made.path), made.name);
+  download(fileUrl(made.path), made.orig_name);
 }
 
 function load() {

@@ -28,7 +28,7 @@ def player(result_folder: Callable[[str], Path], folder: Path | None = None, **o
     """
 
     def make_file(request: list) -> dict:
-        """A zip of everything, or the bullet-time gif of a frame: ``[result id, kind, frame]`` -> path and name."""
+        """A zip of everything, or the bullet-time gif of a frame: ``[result id, kind, frame]`` -> a file to download."""
         try:
             result_id, kind, frame_index = request
             folder = result_folder(result_id)
@@ -41,7 +41,7 @@ def player(result_folder: Callable[[str], Path], folder: Path | None = None, **o
                 raise ValueError(f"kind is zip or gif, got {kind!r:.40}")
         except (ValueError, TypeError, OSError) as error:
             return {"error": str(error)}
-        return {"path": save_file_to_cache(path, get_upload_folder()), "name": f"syncam_{path.name}"}
+        return file_data(path) | {"orig_name": f"syncam_{path.name}"}
 
     return gr.HTML(
         shown(folder) if folder else None,
@@ -55,7 +55,7 @@ def player(result_folder: Callable[[str], Path], folder: Path | None = None, **o
 
 
 def shown(folder: Path) -> dict:
-    """A saved result as the page gets it. Gradio copies the files to where the browser may fetch them.
+    """A saved result as the page gets it.
 
     ``azimuths`` are each camera's, to know the left eye from the right.
     """
@@ -73,8 +73,12 @@ def shown(folder: Path) -> dict:
 
 
 def file_data(path: Path) -> dict:
-    """A file as gradio sends it to the page or to a client."""
-    return FileData(path=str(path), orig_name=path.name).model_dump()
+    """A file as gradio sends it to the page or to a client.
+
+    It is a copy where gradio keeps what it serves: of files elsewhere it serves only those below the folder in which it
+    was started, which neither the shipped examples nor the outputs need to be.
+    """
+    return FileData(path=save_file_to_cache(path, get_upload_folder()), orig_name=path.name).model_dump()
 
 
 def made(recipe: dict) -> str:

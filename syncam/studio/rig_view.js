@@ -17,12 +17,12 @@ let past = [];
 
 // ------------------------------------------------------------------------------------------------- editing the rig
 
-function change(cameras, { title, description, keepPool = false } = {}) {
+function change(cameras, { title, description, from = null, numbers = [] } = {}) {
   past = [...past.slice(-49), { rig, pool, picked }];
   editing = "";
   const { title: _, description: __, rings: ___, ...common } = rig;
   rig = { ...common, ...(title && { title }), ...(description && { description }), cameras };
-  if (!keepPool) pool = null;
+  [pool, picked] = [from, numbers];
   selected = Math.min(selected, cameras.length - 1);
   show();
 }
@@ -73,21 +73,17 @@ function undo() {
 function open(fileDocument) {
   const { cameras, title, description } = fileDocument;
   if (cameras.length <= MAX_VIEWS) return change(cameras, { title, description });
-  change(rig.cameras);
-  past.pop();
-  pool = fileDocument;
-  pick([0, 1, 2, 3].map((i) => Math.floor((i * cameras.length) / 4)));
+  pick([0, 1, 2, 3].map((i) => Math.floor((i * cameras.length) / 4)), fileDocument);
 }
 
-function pick(numbers) {
+function pick(numbers, from = pool) {
   if (!numbers.length || numbers.length > MAX_VIEWS) return;
-  picked = [...numbers].sort((a, b) => a - b);
-  change(picked.map((number) => pool.cameras[number]), { keepPool: true });
+  const inOrder = [...numbers].sort((a, b) => a - b);
+  change(inOrder.map((number) => from.cameras[number]), { from, numbers: inOrder });
 }
 
 function moveRing(key, value) {
-  pool = { ...pool, cameras: pool.cameras.map((entry) => ({ ...entry, [key]: value })) };
-  pick(picked);
+  pick(picked, { ...pool, cameras: pool.cameras.map((entry) => ({ ...entry, [key]: value })) });
 }
 
 // ---------------------------------------------------------------------------------------------------- building once

@@ -76,10 +76,17 @@ def range_note(outside: list[str]) -> str:
     """Whether the weights have seen cameras like these."""
     if not outside:
         return '<span class="syn-range inside">in the trained range</span>'
-    reasons = "; ".join(html.escape(reason) for reason in outside)
-    return (
-        f'<span class="syn-range outside">outside the trained range</span> <small title="{reasons}">{reasons}</small>'
-    )
+    return _flaw("outside the trained range", "; ".join(outside))
+
+
+def impossible(reason: str) -> str:
+    """In the same place: that there can be no such cameras."""
+    return _flaw("not possible", reason)
+
+
+def _flaw(what: str, why: str) -> str:
+    why = html.escape(why)
+    return f'<span class="syn-range outside">{what}</span> <small title="{why}">{why}</small>'
 
 
 def estimate(plan, card: ModelCard) -> str:

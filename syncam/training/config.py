@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class TrainConfig:
     save_minutes: float
 
     @classmethod
-    def from_words(cls, words: Iterable[str], **known) -> Self:
+    def from_words(cls, words: Iterable[str], **known) -> TrainConfig:
         """A configuration from ``name=value`` words.  Raises: ValueError for an unknown name or an unfit value."""
         defaults = {field.name: field.default for field in fields(cls)}
         for word in words:
