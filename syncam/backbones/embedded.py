@@ -31,8 +31,8 @@ class PatchCodec(ModelMixin, ConfigMixin):
 
     Groups of four frames (4 x p x p) are one strided convolution to encode and one transposed convolution to decode,
     with the same orthonormal weights; the first frame is coded as if it stood still for four. So all latent frames
-    have one meaning and one scale (``latents_std``), and one amount of noise fits them. ``channel_std`` is what deviation
-    the channels of so scaled latents have, strongest first.
+    have one meaning and one scale (``latents_std``), and one amount of noise fits them. The deviations of the channels,
+    once so scaled, are ``channel_std``, the strongest first.
     """
 
     @register_to_config
@@ -139,7 +139,10 @@ def build_text_encoder(vocab_size: int, width: int = 64, layers: int = 2) -> UMT
 def build_transformer(
     latents_std: list[float], width: int = 256, layers: int = 6, text_dim: int = 64, token_rays: bool = True
 ) -> MultiViewWanTransformer:
-    """A small multi-view Wan for latents of such deviations. Two by two latents make a token: 4 x 4 tokens a latent frame at 128 pixels."""
+    """A small multi-view Wan. Two by two latents make a token: 4 x 4 tokens a latent frame at 128 pixels.
+
+    Args: latents_std, the deviation of every latent channel; text_dim, width of the text encoder.
+    """
     return MultiViewWanTransformer(
         patch_size=(1, 2, 2),
         num_attention_heads=width // 32,

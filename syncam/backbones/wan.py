@@ -187,8 +187,8 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
     :func:`syncam.multiview.camera_features`. ``view_ids`` (v,) may number the views otherwise than 0, 1, 2, ...
 
     Beside the stock configuration:
-        latents_std: None if the network predicts the velocity, as published. Else the deviation of every latent channel,
-            and the network predicts the clean latents; see :meth:`_clean_velocity`.
+        latents_std: None if the network predicts the velocity, as published. Else the deviation of every channel of
+            the latents, and the network predicts the clean latents; see :meth:`_clean_velocity`.
         float64_timesteps: treat the timestep as the released code does: rounded to the model's own dtype, then a
             sinusoid in float64.
         token_rays: cameras are each token's ray beside the pose, (b, v, f, s, CAMERA_DIM[True]).
