@@ -414,6 +414,17 @@ def test_a_result_that_is_gone_from_the_disk_is_said(visit, studio):
     expect(me.page.get_by_text("This result is no longer on disk.")).to_be_visible()
 
 
+def test_two_tabs_add_to_the_same_results_and_a_single_frame_is_shown(visit, studio):
+    me = visit({"steps": 2, "frames": 1, "rig": "4,10,0"})
+    me.page.evaluate("""() => localStorage.setItem("syncam-results",
+        JSON.stringify([3, { id: 1 }, { id: "x", title: "another tab's", picture: "" }]))""")
+    me.generate()
+    expect(me.find("#syn-history .syn-card")).to_have_count(2)
+    expect(me.find("#syn-history .syn-card").last).to_have_text("another tab's")
+    me.wait("() => document.querySelector('.syn-grid canvas').dataset.frame === '0'")
+    expect(me.find(".syn-player")).to_contain_text("1 view, 1 frame at")
+
+
 def test_what_is_impossible_is_said_and_the_page_goes_on(visit):
     me = visit({"steps": 2, "frames": 5})
     me.page.get_by_label("What happens").fill(" ")

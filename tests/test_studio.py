@@ -32,7 +32,7 @@ from gradio_client.exceptions import AppError  # noqa: E402
 from syncam.preview import rig_figure  # noqa: E402
 from syncam.rig_formats import FILE_NAMES, read_cameras, read_rig, to_document  # noqa: E402
 from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot  # noqa: E402
-from syncam.studio import history, jobs, settings  # noqa: E402
+from syncam.studio import jobs, settings  # noqa: E402
 from syncam.studio.jobs import Engine  # noqa: E402
 from syncam.studio.player import shown  # noqa: E402
 from syncam.video import mosaic_grid, read_mp4, read_recipe  # noqa: E402
@@ -165,12 +165,6 @@ def test_a_recipe_gives_back_the_shot_it_was_made_from(studio):
     values = settings.from_recipe(read_recipe(job.folder / "recipe.json"))
     assert values.pop("model") == "embedded"
     assert settings.to_shot(values) == shot
-
-
-@pytest.mark.parametrize("stored", [None, 5, [], {"results": 3}, {"results": [3, {"id": 1}, {}]}, {"last": ["x"]}])
-def test_a_browsers_memory_is_believed_only_where_it_makes_sense(stored):
-    last, entries = history.remembered(stored)
-    assert isinstance(last, str) and entries == []
 
 
 # ------------------------------------------------------------------------------------------------------ the endpoints

@@ -16,7 +16,7 @@ from syncam.shot import MAX_GUIDANCE, MAX_PROMPT_CHARACTERS, MAX_STEPS, SOLVERS,
 from syncam.studio import settings, texts
 from syncam.studio.api import add_endpoints
 from syncam.studio.doors import app_options, said
-from syncam.studio.history import entry, memory, remembered, strip
+from syncam.studio.history import entry, strip
 from syncam.studio.jobs import Engine
 from syncam.studio.player import player, shown
 from syncam.studio.rig_view import rig_view, view_of
@@ -104,8 +104,8 @@ def build_studio(engine: Engine) -> gr.Blocks:
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         job_id = gr.State("")
-        # The key names this page's entry in the browser. The secret only has to outlive a restart of the server.
-        browser = gr.BrowserState(memory("", []), storage_key="syncam-studio", secret="syncam-studio")
+        # The id of the last job or result in this browser. The secret only has to outlive a restart of the server.
+        last = gr.BrowserState("", storage_key="syncam-last", secret="syncam-studio")
 
         with gr.Row(elem_id="syn-head"):
             gr.HTML((HERE / "title.html").read_text("utf-8"), elem_id="syn-title")
@@ -199,7 +199,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
                 example_strip = strip([entry(folder) for folder in examples], elem_id="syn-examples")
             with gr.Column(elem_classes="syn-panel"):
                 gr.HTML("<h3>Your results, in this browser</h3>")
-                history = strip([], elem_id="syn-history")
+                history = strip([], remember="syncam-results", elem_id="syn-history")
         with gr.Accordion("Help: cameras, files, keys", open=False, elem_classes="syn-panel", elem_id="syn-help"):
             gr.HTML((HERE / "help.html").read_text("utf-8"))
         foot = gr.HTML(texts.foot(card))
@@ -282,10 +282,10 @@ def build_studio(engine: Engine) -> gr.Blocks:
             range_note = texts.range_note(card.outside_trained_range(shot.rig))
             return words, range_note, gr.update(value=_generate_label(shot.rig)), expected
 
-        def begin(new_seed, browser, name, *values):
+        def begin(new_seed, name, *values):
             shot = shot_of(values)
             job = engine.submit(replace(shot, seed=None) if new_seed else shot, name)
-            return job.id, memory(job.id, remembered(browser)[1]), job.shot.seed, *_buttons(running=True)
+            return job.id, job.id, job.shot.seed, *_buttons(running=True)
 
         async def follow(job_id) -> AsyncIterator[tuple[str, str]]:
             if job := engine.job(job_id):
@@ -294,21 +294,21 @@ def build_studio(engine: Engine) -> gr.Blocks:
             else:
                 yield "", ""
 
-        def finish(job_id, browser, name):
+        def finish(job_id, result, name):
             """Shows what a job left on disk, and puts it into the history."""
             job = engine.job(job_id)
-            if job is None or job.state != "done":
+            if job and job.state == "done":
+                seen = shown(job.folder), job.id, [entry(job.folder)], ""
+            else:  # a reload is to find what is on the screen now
                 line = "" if engine.stand_in(name) else gr.skip()  # a banner says it
-                return gr.skip(), gr.skip(), gr.skip(), line, *_buttons(running=False), *stand_in(name)
-            _, entries = remembered(browser)
-            entries = [entry(job.folder), *(e for e in entries if e["id"] != job.id)]
-            return shown(job.folder), memory(job.id, entries), entries, "", *_buttons(running=False), *stand_in(name)
+                seen = gr.skip(), (result or {}).get("id", ""), gr.skip(), line
+            return *seen, *_buttons(running=False), *stand_in(name)
 
         def stop_job(job_id):
             if job := engine.job(job_id):
                 job.stop()
 
-        def restore(browser, request: gr.Request):
+        def restore(last_id, request: gr.Request):
             """What the address says, and what this browser saw last."""
             updates = stand_in(engine.default)
             try:
@@ -316,13 +316,12 @@ def build_studio(engine: Engine) -> gr.Blocks:
                     updates = wanted(asked)
             except ValueError as error:
                 gr.Warning(f"This link can't be read: {texts.html.escape(str(error), quote=False)}")
-            last_id, known = remembered(browser)
-            job, last = engine.job(last_id), gr.skip()
-            if job is None or job.state == "done":
-                with contextlib.suppress(ValueError):  # the shipped example stays
-                    last = shown(engine.result_folder(last_id))
+            job, result = engine.job(str(last_id)), gr.skip()
             running = job is not None and not job.finished
-            return job.id if running else "", last, known, ticking(engine.default), *_buttons(running), *updates
+            if not running:
+                with contextlib.suppress(ValueError):  # the shipped example stays
+                    result = shown(engine.result_folder(last_id))
+            return job.id if running else "", result, ticking(engine.default), *_buttons(running), *updates
 
         def open_result(event: gr.EventData):
             return shown(engine.result_folder(event.id))
@@ -376,13 +375,13 @@ def build_studio(engine: Engine) -> gr.Blocks:
 
         buttons = [generate, stop]
         watch = {"fn": follow, "inputs": job_id, "outputs": [running, coarse], **told}
-        then_show = {"fn": said(finish), "inputs": [job_id, browser, model], **told}
-        then_show["outputs"] = [screen, browser, history, running, *buttons, *parts]
-        begun = generate.click(said(begin), [new_seed, browser, *inputs], [job_id, browser, seed, *buttons], **told)
+        then_show = {"fn": said(finish), "inputs": [job_id, screen, model], **told}
+        then_show["outputs"] = [screen, last, history, running, *buttons, *parts]
+        begun = generate.click(said(begin), [new_seed, *inputs], [job_id, last, seed, *buttons], **told)
         begun.success(None, js="() => window.syncam.showWatch()", api_visibility="private")
         begun.success(**watch).then(**then_show).then(**described)
         stop.click(stop_job, job_id, None, **quiet)
-        opened = page.load(said(restore), browser, [job_id, screen, history, clock, *buttons, *parts], **told)
+        opened = page.load(said(restore), last, [job_id, screen, clock, *buttons, *parts], **told)
         opened.then(**described)
         opened.then(**watch).then(**then_show)
         for row in (example_strip, history):
@@ -399,7 +398,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
 
 
 def _generate_label(rig: Rig) -> str:
-    return f"Generate {len(rig)} view{'s' if len(rig) > 1 else ''}"
+    return f"Generate {texts.counted(len(rig), 'view')}"
 
 
 def _buttons(running: bool) -> tuple[dict, dict]:

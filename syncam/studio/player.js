@@ -187,9 +187,14 @@ requestAnimationFrame(animate);
 
 // ------------------------------------------------------------------------------------------------------------ control
 
+function play() {
+  // A single frame that plays over and over is never there long enough to be drawn.
+  if (shown.recipe.num_frames === 1) seek(0);
+  else video.play().catch(showControls); // a browser may want a click first
+}
 function toggle() {
   if (mode === "bullet") sweeping = !sweeping;
-  else if (video.paused) video.play();
+  else if (video.paused) play();
   else video.pause();
   showControls();
 }
@@ -204,7 +209,9 @@ function setLoop(on) {
   video.loop = on;
   showControls();
 }
+const possible = (name) => numViews() > 1 || ["grid", "solo"].includes(name);
 function setMode(name) {
+  if (!possible(name)) return;
   mode = name;
   if (mode === "bullet") {
     video.pause();
@@ -235,7 +242,7 @@ function showControls() {
   sweepLine.hidden = mode !== "bullet";
   for (const [name, node] of Object.entries(modeButtons)) {
     node.setAttribute("aria-pressed", name === mode);
-    node.disabled = numViews() < 2 && !["grid", "solo"].includes(name);
+    node.disabled = !possible(name);
   }
   [...viewBar.children].forEach((node, index) => node.setAttribute("aria-pressed", mode !== "grid" && index === view));
 }
@@ -296,6 +303,7 @@ function load() {
   const [w, h] = size();
   view = Math.min(view, numViews() - 1);
   at = Math.min(at, numViews() - 1);
+  if (!possible(mode)) mode = "grid";
   canvases = Array.from({ length: numViews() }, (_, index) => {
     const canvas = make("canvas", { width: w, height: h, role: "img", "aria-label": `camera ${index + 1}` });
     const cell = make("button", { type: "button", class: "syn-cell", "aria-label": `watch camera ${index + 1} alone`, onclick: () => setView(index) });
@@ -305,6 +313,7 @@ function load() {
   });
   grid.replaceChildren(...canvases.map((canvas) => canvas.parentNode));
   grid.style.setProperty("--across", numViews() > 4 ? Math.ceil(numViews() / 2) : numViews());
+  grid.style.setProperty("--ratio", w / h);
   [single.width, single.height] = [w, h];
   viewBar.replaceChildren(
     ...canvases.map((_, index) => {
@@ -338,7 +347,7 @@ function load() {
   }
   video.playbackRate = Number(speed.value);
   video.src = address;
-  video.play().catch(() => showControls()); // a browser may want a click first
+  play();
   if (mode === "bullet") sweeping = true;
   showControls();
 }

@@ -14,6 +14,7 @@ from syncam.preview import CAMERA_COLOURS
 from syncam.rig_formats import from_document
 from syncam.studio.scripts import component_script
 from syncam.studio.settings import from_recipe, to_query
+from syncam.studio.texts import counted
 from syncam.video import MultiViewVideo, animation, read_recipe, zip_result
 
 BULLET_TIME_FPS = 6.0
@@ -28,7 +29,7 @@ def player(result_folder: Callable[[str], Path], folder: Path | None = None, **o
     """
 
     def make_file(request: list) -> dict:
-        """A zip of everything, or the bullet-time gif of a frame: ``[result id, kind, frame]`` -> a file to download."""
+        """``[result id, kind, frame]`` -> a file: a zip of everything, or the bullet-time gif of a frame."""
         try:
             result_id, kind, frame_index = request
             folder = result_folder(result_id)
@@ -41,7 +42,7 @@ def player(result_folder: Callable[[str], Path], folder: Path | None = None, **o
                 raise ValueError(f"kind is zip or gif, got {kind!r:.40}")
         except (ValueError, TypeError, OSError) as error:
             return {"error": str(error)}
-        return file_data(path) | {"orig_name": f"syncam_{path.name}"}
+        return file_data(path)
 
     return gr.HTML(
         shown(folder) if folder else None,
@@ -84,7 +85,7 @@ def file_data(path: Path) -> dict:
 def made(recipe: dict) -> str:
     """One line under the picture: how it was made."""
     parts = [
-        f"{recipe['num_views']} views, {recipe['num_frames']} frames at {recipe['fps']:g} fps",
+        f"{counted(recipe['num_views'], 'view')}, {counted(recipe['num_frames'], 'frame')} at {recipe['fps']:g} fps",
         f"{recipe['width']}×{recipe['height']}",
     ]
     for name, key in (("steps", "num_inference_steps"), ("guidance", "guidance_scale"), ("seed", "seed")):

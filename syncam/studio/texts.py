@@ -13,7 +13,7 @@ from syncam.preview import CAMERA_COLOURS
 from syncam.shot import ModelCard
 from syncam.studio.jobs import Job
 
-STAGES = {"text": "reading the prompt", "denoise": "denoising", "decode": "writing the videos"}
+STAGES = {"text": "reading the prompt for", "denoise": "denoising", "decode": "writing the videos of"}
 MAX_WORDS_NAMED = 6
 
 
@@ -105,6 +105,10 @@ def estimate(plan, card: ModelCard) -> str:
     return f'<p class="syn-note">about {duration(plan.seconds)}{memory}</p>'
 
 
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     return f"{max(1, round(seconds))} s" if seconds < 120 else f"{round(seconds / 60)} min"
 
@@ -126,7 +130,7 @@ def progress(job: Job, before: int) -> tuple[str, str]:
         line = "beginning"
     else:
         done = step.step / max(1, step.num_steps)
-        line = f"{STAGES[step.stage]} {len(job.shot.rig)} views"
+        line = f"{STAGES[step.stage]} {counted(len(job.shot.rig), 'view')}"
         if step.stage == "denoise":
             line += f", step {step.step}/{step.num_steps}"
         if step.seconds_left is not None:
