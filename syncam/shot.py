@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from syncam.cameras import DISTANCE_RANGE_M, ELEVATION_RANGE_DEG, Rig
+from syncam.cameras import DISTANCE_RANGE_M, ELEVATION_RANGE_DEG, Camera, FreeCamera, Rig
 from syncam.video import read_clip
 
 ASSETS_FOLDER = Path(__file__).resolve().parent.parent / "assets"
@@ -112,21 +112,22 @@ class ModelCard:
 
     def outside_trained_range(self, rig: Rig) -> list[str]:
         """What of a rig the weights have not seen, one short sentence each; empty if it is within."""
-        reasons, places = [], [camera.place() for camera in rig.cameras]
-        for number, (distance, elevation, _) in enumerate(places, 1):
-            for name, unit, value, (low, high) in (
-                ("distance", "m", distance, self.trained.distance_m),
-                ("elevation", "degrees", elevation, self.trained.elevation_deg),
+        reasons, places = [], np.array([_places(camera) for camera in rig.cameras])  # v t 3
+        for number, (distances, elevations, _) in enumerate(places.swapaxes(1, 2), 1):
+            for name, unit, values, (low, high) in (
+                ("distance", "m", distances, self.trained.distance_m),
+                ("elevation", "degrees", elevations, self.trained.elevation_deg),
             ):
+                value = values[np.maximum(low - values, values - high).argmax()]  # the farthest out on its way
                 if not low - 1e-6 <= value <= high + 1e-6:
                     reasons.append(f"camera {number}: {name} {value:g} is outside {low:g}..{high:g} {unit}")
             if rig.cameras[number - 1].moves and not self.trained.moving_cameras:
                 reasons.append(f"camera {number} moves")
-        azimuths, elevations = [place[2] for place in places], [place[1] for place in places]
-        azimuth_spread = max(abs((a - b + 180) % 360 - 180) for a in azimuths for b in azimuths)
+        elevations, azimuths = places[..., 1], places[..., 2]
+        apart = np.abs((azimuths[:, None] - azimuths + 180) % 360 - 180)  # of any two, at each moment
         for name, spread, most in (
-            ("azimuths", azimuth_spread, self.trained.azimuth_spread_deg),
-            ("elevations", max(elevations) - min(elevations), self.trained.elevation_spread_deg),
+            ("azimuths", apart.max(), self.trained.azimuth_spread_deg),
+            ("elevations", np.ptp(elevations, axis=0).max(), self.trained.elevation_spread_deg),
         ):
             if spread > most + 1e-6:
                 reasons.append(f"{name} differ by {spread:g} degrees, more than {most:g}")
@@ -142,7 +143,15 @@ class ModelCard:
         return list(dict.fromkeys(word for word in split_words(prompt) if word not in known))
 
 
+PATH_MOMENTS = 25  # at which moving cameras are looked at
 _KINDS = {"str": str, "int": int, "float": (int, float), "float | None": (int, float, type(None))}
+
+
+def _places(camera: Camera) -> list[tuple[float, float, float]]:
+    """Where a camera is at ``PATH_MOMENTS`` even moments."""
+    if not camera.moves:
+        return [camera.place()] * PATH_MOMENTS
+    return [FreeCamera(pose).place() for pose in camera.c2w(np.linspace(0, 1, PATH_MOMENTS))]
 
 
 def model_folder(model: str) -> Path:

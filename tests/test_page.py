@@ -82,7 +82,7 @@ class Visit:
         return self.page.locator(selector)
 
     def button(self, name: str):
-        return self.page.get_by_role("button", name=name, exact=True)
+        return self.page.get_by_role("button", name=name, exact=True).or_(self.page.get_by_title(name, exact=True))
 
     def slider(self, camera: int, field: str):
         return self.page.get_by_role("slider", name=f"camera {camera} {field}", exact=True)

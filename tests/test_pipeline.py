@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from syncam.__main__ import main
 from syncam.backbones.base import latent_times
 from syncam.backbones.embedded import build_tokenizer
-from syncam.cameras import MovingCamera, Rig
+from syncam.cameras import MovingCamera, OrbitCamera, Rig
 from syncam.checkpoints import save_added
 from syncam.memory import component_bytes
 from syncam.pipeline import BACKBONES, Pipeline, verify_manifest, write_manifest
@@ -584,6 +584,8 @@ def test_the_published_models_are_described_as_published():
     assert wan.negative_prompt.startswith("色调艳丽") and wan.negative_prompt.endswith("倒着走")
     assert wan.outside_trained_range(Rig.from_text("3,0,0;3,10,25")) == []
     assert len(wan.outside_trained_range(Rig.from_text("3,0,0;3,20,40;3,0,10"))) == 3
+    away = Rig((MovingCamera((OrbitCamera(4, 0, 0), OrbitCamera(30, 0, 0), OrbitCamera(4, 0, 0))),))
+    assert wan.outside_trained_range(away)[0].startswith("camera 1: distance 30 is outside")
     assert "never published" in KNOWN_MODELS["cogvideox-2b"].note
 
 

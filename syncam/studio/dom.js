@@ -35,9 +35,12 @@ function icon(name) {
   return svg;
 }
 
-// `text` is words or an icon; `label` says in full what it does.
-const button = (text, label, onclick, kind = "quiet") =>
-  make("button", { type: "button", class: `syn-button ${kind}`, "aria-label": label, title: label, onclick }, text);
+// `text` is words or an icon; `label` says in full what it does. Its name begins with the words that are seen, for those
+// who speak to the page.
+function button(text, label, onclick, kind = "quiet") {
+  const name = typeof text !== "string" || label.toLowerCase().includes(text.toLowerCase()) ? label : `${text}: ${label}`;
+  return make("button", { type: "button", class: `syn-button ${kind}`, "aria-label": name, title: label, onclick }, text);
+}
 
 // Where the server's files are, also behind a path prefix.
 const fileUrl = (path) => `${window.gradio_config.root.replace(/\/$/, "")}${window.gradio_config.api_prefix}/file=${path}`;

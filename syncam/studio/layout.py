@@ -153,10 +153,9 @@ def build_studio(engine: Engine) -> gr.Blocks:
                     )
                     solver = gr.Dropdown(label="Solver", info="how to go from noise to picture", **own["solver"])
                     saving = gr.Number(
-                        label="Work left out", info="0: none; 0.1: what changes little", minimum=0, step=0.02,
-                        **own["saving"],
-                    )  # fmt: skip
-                    # Not sliders: those refuse on their own what is out of bounds, in other words than ours.
+                        label="Work left out", info="0: none; 0.1: what changes little", step=0.02, **own["saving"]
+                    )
+                    # Neither sliders nor minima: gradio would refuse what is out of bounds without saying what it is.
                     with gr.Row(elem_id="syn-size"):
                         frames = gr.Number(label="Frames", precision=0, min_width=60, **own["frames"])
                         width = gr.Number(label="Width", precision=0, min_width=60, **own["width"])
@@ -165,16 +164,10 @@ def build_studio(engine: Engine) -> gr.Blocks:
                     avoid = gr.Textbox(label="What to avoid", **own["avoid"])
                     source = gr.Video(label="A video, as camera 1 sees it", sources=["upload"], elem_id="syn-source")
                     following = gr.Number(
-                        label="How closely to follow it",
-                        minimum=0,
-                        step=0.1,
-                        elem_id="syn-following",
-                        **own["following"],
+                        label="How closely to follow it", step=0.1, elem_id="syn-following", **own["following"]
                     )
                 with gr.Row(elem_id="syn-seedline"):
-                    seed = gr.Number(
-                        FIRST_SEED, label="Seed", precision=0, minimum=-1, min_width=90, elem_id="syn-seed"
-                    )
+                    seed = gr.Number(FIRST_SEED, label="Seed", precision=0, min_width=90, elem_id="syn-seed")
                     new_seed = gr.Checkbox(False, label="new each run", min_width=110, elem_id="syn-new-seed")
                 with gr.Column(elem_id="syn-go"):
                     generate = gr.Button(_generate_label(FIRST_RIG), variant="primary", elem_id="syn-generate")

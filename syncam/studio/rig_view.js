@@ -123,17 +123,17 @@ function buildRow(index) {
       type: "range", min: low, max: high, step: field.step, "aria-label": label,
       oninput: () => edit(index, field.key, slider.valueAsNumber), onchange: () => { editing = ""; sync(); }, onfocus: () => select(index),
     });
-    const number_ = make("input", {
+    const box = make("input", {
       type: "number", min: low, max: high, step: field.step, "aria-label": `${label} in ${field.unit === "m" ? "metres" : "degrees"}`, onfocus: () => select(index),
       onchange: () => {
         // Sliders end where it makes sense to drag to; typed numbers may go on to where the model says no.
-        if (Number.isFinite(number_.valueAsNumber)) edit(index, field.key, number_.valueAsNumber);
+        if (Number.isFinite(box.valueAsNumber)) edit(index, field.key, box.valueAsNumber);
         else show();
         sync();
       },
     });
-    row.inputs[i] = { slider, number: number_ };
-    return make("label", { class: "syn-field" }, make("span", {}, `${field.name}, ${field.unit}`), slider, number_);
+    row.inputs[i] = { slider, number: box };
+    return make("label", { class: "syn-field" }, make("span", {}, `${field.name}, ${field.unit}`), slider, box);
   });
   row.kind = make("span", { class: "syn-kind" });
   row.freeze = button("make it still", `make camera ${number} stand still`, () => replace(index, still(rig.cameras[index])));
