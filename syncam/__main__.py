@@ -93,6 +93,7 @@ def add_generate(commands) -> None:
     )
     command.add_argument("--source-video", help="a video of the scene as camera 1 sees it; the others are generated")
     command.add_argument("--source-guidance-scale", type=float, help="how strictly it is followed (the model's own)")
+    command.add_argument("--view-guidance-scale", type=float, help="how much the views agree (the model's own)")
     command.add_argument(
         "--mag-cache",
         type=float,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
-# (latents (v ...), timesteps (v,), text (v n d)) -> prediction (v ...)
-Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+# (latents (v ...), timesteps (v,), text (v n d), apart=False) -> prediction (v ...); apart: no view sees another
+Predict = Callable[..., torch.Tensor]
 
 
 @dataclass
@@ -22,12 +22,14 @@ class Guidance:
 
     Text: ``uncond + scale * (cond - uncond)``. With a given video as view 0, section 3.5 of the paper: what the
     prediction without text gains from seeing it clean, instead of as noisy as the others, counts ``source_scale``.
+    Views: what the prediction gains from seeing the other views counts ``view_scale``, as text does.
     """
 
     scale: Callable[[int, float], float]  # of text, from step and timestep; at 1 there is no branch without text
     negative_embeds: torch.Tensor | None = None  # (v, n, d)
     source: torch.Tensor | None = None  # clean latents of view 0, (1, ...) in the transformer's order of axes
     source_scale: float = 1.0
+    view_scale: float = 1.0
     in_batch: bool = True
     step: int = 0
     prediction: torch.Tensor | None = None  # of the last step, (v, ...)
@@ -46,6 +48,9 @@ class Guidance:
         prediction = cond if scale == 1 else textless + scale * (cond - textless)
         if "unseen" in outputs:
             prediction = prediction + (self.source_scale - 1) * (textless - outputs["unseen"])
+        if self.view_scale != 1 and len(latents) > 1:
+            with transformer.cache_context("apart"):
+                prediction = prediction + (self.view_scale - 1) * (cond - predict(*seen, text, apart=True))
         self.step, self.prediction = self.step + 1, prediction
         return prediction
 

@@ -100,6 +100,11 @@ def start_untrained(cam_encoder: nn.Linear, projector: nn.Linear) -> None:
         nn.init.zeros_(layer.bias)
 
 
+def each_alone(cameras: torch.Tensor) -> torch.Tensor:
+    """Cameras (b, v, ...) of b samples as those of b v samples of a single view, (b v, 1, ...)."""
+    return cameras.flatten(0, 1).unsqueeze(1)
+
+
 class MultiViewTransformer:
     """What the multi-view versions of diffusers' transformers have in common; mixed into a subclass of each.
 

@@ -197,6 +197,7 @@ class Pipeline:
             negative_embeds=negative_embeds,
             source=source,
             source_scale=shot.source_guidance_scale,
+            view_scale=shot.view_guidance_scale,
             in_batch=plan.branches_in_batch,
         )
 

@@ -65,6 +65,7 @@ class ModelCard:
     solver: str = ""  # the published one, if that is not the first of the family's
     mag_ratios: tuple[float, ...] = ()  # of its blocks' updates, step by step (syncam.caching); empty: not measured
     source_guidance_scale: float | None = None  # of a given video as view 1; None: not trained to be given one
+    view_guidance_scale: float | None = None  # of seeing the other views; None: not trained on single views
     base: str = ""  # where the base model is, as a repository on the Hugging Face hub; empty: beside the card
     weights: str = ""  # where the multi-view weights are, as "repository:file"; empty: none were published
 
@@ -264,6 +265,7 @@ class Shot:
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # the part of the steps, from noise to picture, that is guided
     source_video: Path | str | None = None  # a file: what camera 1 has seen, to be seen by the others
     source_guidance_scale: float | None = None  # how strictly the others follow it
+    view_guidance_scale: float | None = None  # how much the views agree: what each gains from the others counts so much
     mag_cache: float = 0.0  # how much of the blocks' work may be left out (syncam.caching); 0: none of it
     mag_ratios: tuple[float, ...] | None = None  # what that goes by
 
@@ -277,7 +279,8 @@ class Shot:
     def forwards(self) -> tuple[int, int]:
         """How often a resolved shot runs the transformer: in all its steps, and in the one that does most often."""
         guided = len(self.guided_steps())
-        unguided = 2 if self.source_video is not None and self.source_guidance_scale != 1 else 1
+        unguided = 1 + (self.source_video is not None and self.source_guidance_scale != 1)
+        unguided += len(self.rig) > 1 and self.view_guidance_scale != 1
         return unguided * self.num_inference_steps + guided, unguided + bool(guided)
 
     def source_frames(self, card: ModelCard) -> np.ndarray | None:
@@ -321,6 +324,7 @@ class Shot:
             width=_whole("width", shot.width, size, 4 * card.width, size),
             height=_whole("height", shot.height, size, 4 * card.height, size),
             guidance_interval=_interval("guidance interval", shot.guidance_interval),
+            view_guidance_scale=shot._view_scale(card),
             mag_cache=_number("MagCache threshold", shot.mag_cache, 0.0, 1.0),
         )
         if shot.mag_cache:
@@ -328,6 +332,14 @@ class Shot:
         if shot.source_video is not None:
             shot = shot._with_source(card)
         return shot
+
+    def _view_scale(self, card: ModelCard) -> float:
+        own = 1.0 if card.view_guidance_scale is None else card.view_guidance_scale
+        scale = own if self.view_guidance_scale is None else self.view_guidance_scale
+        scale = _number("view guidance scale", scale, 0.0, MAX_GUIDANCE)
+        if card.view_guidance_scale is None and scale != 1:
+            raise ValueError(f"{card.title} can't be guided by its views: its weights were not trained on single views")
+        return scale
 
     def _with_source(self, card: ModelCard) -> Shot:
         if card.source_guidance_scale is None:

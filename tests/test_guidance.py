@@ -44,13 +44,24 @@ def clip(tmp_path_factory) -> Path:
 # ----------------------------------------------------------------------------------------------------------- algebra
 
 
-def predict(latents, timesteps, text):
+def predict(latents, timesteps, text, apart=False):
     """A transformer that can be worked out by hand; views see each other, as through view attention."""
-    return latents * 2 + timesteps[:, None] + 10 * text.mean((1, 2))[:, None] + latents.sum() * 100 + timesteps.sum()
+    seen = latents.sum(1, keepdim=True) if apart else latents.sum()
+    return latents * 2 + timesteps[:, None] + 10 * text.mean((1, 2))[:, None] + seen * 100 + timesteps.sum()
 
 
 LATENTS, TIMES = torch.tensor([[1.0, 2.0], [3.0, 5.0]]), torch.tensor([7.0, 7.0])
 TEXT, NEGATIVE, SOURCE = torch.ones(2, 3, 4), torch.full((2, 3, 4), 0.25), torch.tensor([[-4.0, 6.0]])
+
+
+def test_what_views_gain_from_each_other_is_weighed():
+    guidance = Guidance(lambda step, time: 1.5, NEGATIVE, view_scale=3.0, in_batch=False)
+    together, apart = predict(LATENTS, TIMES, TEXT), predict(LATENTS, TIMES, TEXT, apart=True)
+    textless = predict(LATENTS, TIMES, NEGATIVE)
+    expected = textless + 1.5 * (together - textless) + 2 * (together - apart)
+    assert torch.allclose(guidance(NO_CACHE, predict, LATENTS, TIMES, TEXT), expected)
+    one = LATENTS[:1], TIMES[:1], TEXT[:1]
+    assert torch.equal(Guidance(lambda step, time: 1.0, view_scale=3.0)(NO_CACHE, predict, *one), predict(*one))
 
 
 @pytest.mark.parametrize("text_scale", [1.0, 2.5])
@@ -197,6 +208,14 @@ def test_what_is_not_a_video_is_refused_in_one_line(content, says, tmp_path, cap
         main(["generate", "a red ball", *options])
     said = capsys.readouterr().err
     assert end.value.code == 2 and says in said and len(said.splitlines()) == 1
+
+
+def test_views_can_be_made_to_agree_more(pipeline):
+    free, closer = (pipeline.generate(shot(view_guidance_scale=scale)) for scale in (1.0, 4.0))
+    assert np.abs(free.frames.astype(int) - closer.frames).mean() > 0.1
+    assert closer.recipe["view_guidance_scale"] == 4.0
+    with pytest.raises(ValueError, match="not trained on single views"):
+        shot(view_guidance_scale=2.0).resolved(KNOWN_MODELS["wan2.1-1.3b"])
 
 
 def test_a_video_that_can_not_be_used_is_refused_with_the_reason(pipeline, clip, tmp_path):

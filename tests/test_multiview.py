@@ -65,6 +65,18 @@ def test_changing_one_view_changes_what_the_others_become(family):
 
 
 @families
+def test_apart_each_view_is_what_it_would_be_by_itself(family):
+    model, latents, cameras = trained(family), family.latents(3), family.cameras(3)
+
+    def apart(transformer, predict, *inputs):
+        return predict(*inputs, apart=True)
+
+    views = range(3)
+    alone = [family.forward(model, latents[i : i + 1], cameras=cameras[:, i : i + 1]) for i in views]
+    assert torch.allclose(family.forward(model, latents, cameras=cameras, guidance=apart), torch.cat(alone), atol=1e-5)
+
+
+@families
 def test_moving_one_camera_changes_every_view(family):
     model, latents, cameras = trained(family), family.latents(3), family.cameras(3)
     before = family.forward(model, latents, cameras=cameras)

@@ -134,6 +134,7 @@ def test_a_link_tells_all_settings(rig):
         "height": 96,
         "avoid": "blur",
         "following": 2.0,
+        "agreement": 1.5,
     }
     values["rig"] = to_document(read_rig(rig, 8 if rig.startswith("hemi") else None))
     told = settings.from_query(dict(parse_qsl(settings.to_query({**values, "source": "/tmp/uploaded.mp4"}))))

@@ -23,7 +23,15 @@ from einops import rearrange, repeat
 from torch import nn
 
 from syncam.backbones.base import Backbone
-from syncam.multiview import POSE_DIM, MultiViewTransformer, in_slices, start_untrained, views_meet, views_part
+from syncam.multiview import (
+    POSE_DIM,
+    MultiViewTransformer,
+    each_alone,
+    in_slices,
+    start_untrained,
+    views_meet,
+    views_part,
+)
 from syncam.shot import Shot
 
 
@@ -198,22 +206,24 @@ class MultiViewCogVideoXTransformer(MultiViewTransformer, CogVideoXTransformer3D
         guidance = kwargs.pop("guidance", None)
         stock_forward = super().forward
 
-        def predict(hidden_states, timestep, encoder_hidden_states):
+        def predict(hidden_states, timestep, encoder_hidden_states, apart=False):
+            inner = dict(kwargs)
             if (cameras := kwargs.get("cameras")) is not None:
                 cameras = cameras.to(hidden_states.dtype)
-                kwargs["cameras"] = cameras.expand(len(hidden_states) // cameras.shape[1], -1, -1)
-                kwargs["num_frames"] = hidden_states.shape[1] // (self.config.patch_size_t or 1)
+                cameras = cameras.expand(len(hidden_states) // cameras.shape[1], -1, -1)
+                inner["cameras"] = each_alone(cameras) if apart else cameras
+                inner["num_frames"] = hidden_states.shape[1] // (self.config.patch_size_t or 1)
             return stock_forward(
                 hidden_states,
                 encoder_hidden_states,
                 timestep,
                 image_rotary_emb=image_rotary_emb,
-                attention_kwargs=kwargs,
+                attention_kwargs=inner,
                 return_dict=False,
             )[0]
 
-        def predict_in_float32(*inputs):  # as the stock pipeline weighs branches
-            return predict(*inputs).float()
+        def predict_in_float32(*inputs, **apart):  # as the stock pipeline weighs branches
+            return predict(*inputs, **apart).float()
 
         inputs = hidden_states, timestep, encoder_hidden_states
         output = guidance(self, predict_in_float32, *inputs) if guidance else predict(*inputs)

@@ -35,6 +35,7 @@ from syncam.multiview import (
     CAMERA_DIM,
     POSE_DIM,
     MultiViewTransformer,
+    each_alone,
     in_slices,
     start_untrained,
     views_meet,
@@ -275,11 +276,15 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         output = guidance(self, predict, *inputs) if guidance else predict(*inputs)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
-    def _predict(self, hidden_states, timestep, encoder_hidden_states, cameras=None, view_ids=None) -> torch.Tensor:
+    def _predict(
+        self, hidden_states, timestep, encoder_hidden_states, cameras=None, view_ids=None, apart: bool = False
+    ) -> torch.Tensor:
         if self.config.float64_timesteps:
             timestep = timestep.to(hidden_states.dtype)
         if cameras is not None:  # those of one sample serve all in the batch
             cameras = cameras.expand(len(hidden_states) // cameras.shape[1], *cameras.shape[1:])
+            if apart:
+                cameras, view_ids = each_alone(cameras), None
         with self._cameras(cameras, view_ids):
             if self.config.latents_std:
                 return self._clean_velocity(hidden_states, timestep, encoder_hidden_states)

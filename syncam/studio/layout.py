@@ -93,6 +93,7 @@ def fields_of(card: ModelCard) -> dict[str, dict]:
         "width": {"value": card.width, "step": card.size_multiple},
         "height": {"value": card.height, "step": card.size_multiple},
         "avoid": {"value": card.negative_prompt, "visible": not card.vocabulary},
+        "agreement": {"value": card.view_guidance_scale, "visible": card.view_guidance_scale is not None},
         "following": {"value": card.source_guidance_scale, "visible": card.source_guidance_scale is not None},
     }
 
@@ -147,6 +148,10 @@ def build_studio(engine: Engine) -> gr.Blocks:
                     guidance = gr.Slider(
                         0, MAX_GUIDANCE, step=0.1, label="Guidance", info="how closely to follow the words",
                         **own["guidance"],
+                    )  # fmt: skip
+                    agreement = gr.Number(
+                        label="Agreement of the views", info="1: as learned; more: closer, slower", step=0.25,
+                        **own["agreement"],
                     )  # fmt: skip
                     guided = gr.Textbox(
                         label="Guided part of the steps", info="from 0, all noise, to 1, the picture", **own["guided"]
@@ -213,6 +218,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
             "avoid": avoid,
             "source": source,
             "following": following,
+            "agreement": agreement,
         }  # called as in settings.FIELDS
         inputs = [model, *fields.values()]
         parts = [model, notice, badge, about, size_note, foot, *fields.values()]  # what set_to changes
@@ -358,7 +364,8 @@ def build_studio(engine: Engine) -> gr.Blocks:
             lambda name, text: texts.prompt_note(engine.cards[name], text),
             [model, prompt], prompt_note, trigger_mode="always_last", **quiet,
         )  # fmt: skip
-        weighing = ("steps", "guidance", "guided", "saving", "frames", "width", "height", "source", "following")
+        weighing = ("steps", "guidance", "guided", "agreement", "saving", "frames", "width", "height")
+        weighing += ("source", "following")
         gr.on([desk.input, *(fields[name].change for name in weighing)], **described)
         model.input(said(lambda name: set_to(name, {})), model, parts, **told).then(**described)
         clock.tick(

@@ -28,6 +28,7 @@ FIELDS = {
     "avoid": "negative_prompt",
     "source": "source_video",
     "following": "source_guidance_scale",
+    "agreement": "view_guidance_scale",
 }
 TEXTS = ("prompt", "guided", "solver", "avoid", "model")  # in a link; the rest is numbers, and a rig
 TOLD = {**{name: field for name, field in FIELDS.items() if name != "source"}, "model": "model"}  # links and recipes do
