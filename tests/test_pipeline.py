@@ -585,7 +585,8 @@ def test_the_published_models_are_described_as_published():
     assert wan.outside_trained_range(Rig.from_text("3,0,0;3,10,25")) == []
     assert len(wan.outside_trained_range(Rig.from_text("3,0,0;3,20,40;3,0,10"))) == 3
     away = Rig((MovingCamera((OrbitCamera(4, 0, 0), OrbitCamera(30, 0, 0), OrbitCamera(4, 0, 0))),))
-    assert wan.outside_trained_range(away)[0].startswith("camera 1: distance 30 is outside")
+    (reason,) = ModelCard.load("embedded").outside_trained_range(away)
+    assert reason.startswith("camera 1: distance 30 is outside")
     assert "never published" in KNOWN_MODELS["cogvideox-2b"].note
 
 
