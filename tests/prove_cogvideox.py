@@ -109,7 +109,7 @@ def main() -> None:
     if not (out / "start").exists():
         save_start(out / "start")
     defaults = {"width": SIZE, "height": SIZE, "num_frames": NUM_FRAMES, "relative_poses": False, "num_scenes": 600}
-    defaults |= {"scenes_per_step": 12, "base_steps": 450, "steps": 600, "muon_lr": 4e-3, "adamw_lr": 2e-3}
+    defaults |= {"scenes_per_step": 12, "base_steps": 1500, "steps": 1200, "muon_lr": 4e-3, "adamw_lr": 2e-3}
     config = ModuleConfig.from_words([f"model={out / 'start'}", *words], out=out, **defaults)
     weights, base = train_module(config), str(out / "base")
     card = ModelCard.load(str(weights))
