@@ -350,9 +350,9 @@ def save_model(model: TextToViews, config: EmbeddedConfig, trained: TrainedRange
         pose_unit_m=POSE_UNIT_M,
         trained=trained,
         num_inference_steps=12,
-        guidance_scale=1.5,
+        guidance_scale=1.0,
         source_guidance_scale=1.0,
-        view_guidance_scale=1.5,
+        view_guidance_scale=2.0,
         vocabulary=tuple(sorted(word for word in tokenizer.get_vocab() if word not in special)),
         note=f"A small model trained on {config.data.name}." if config.data else TOY_NOTE,
     )
