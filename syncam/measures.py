@@ -20,6 +20,7 @@ from syncam.video import MultiViewVideo
 
 MIN_PIXELS = 8  # of a subject that counts as found, at 128 pixels
 SCENE_SIZE_M = 4.0  # across: no subject goes further than 2 m from the centre
+FAR_M = 1e4
 LEAST_SINE = 0.25  # of the angle between two directions that can fix a place
 CROP = 24  # pixels of the square that a shape is read from
 
@@ -71,7 +72,10 @@ def subject_places(frames: np.ndarray, colour: str) -> np.ndarray:
 
 
 def triangulate(pixels: np.ndarray, c2w: np.ndarray, lens) -> np.ndarray:
-    """The world point (3,) nearest to the rays through pixels (v, 2) of cameras (v, 4, 4), in units of pixels."""
+    """The world point (3,) nearest to the rays through pixels (v, 2) of cameras (v, 4, 4), in units of pixels.
+
+    It is in front of all cameras: where rays part, far ahead.
+    """
     in_camera = np.concatenate([pixels, np.ones((len(c2w), 1))], axis=1) @ np.linalg.inv(lens.K).T
     rays = np.einsum("vij,vj->vi", c2w[:, :3, :3], in_camera / np.linalg.norm(in_camera, axis=-1, keepdims=True))
     centres, weight = c2w[:, :3, 3], np.ones(len(c2w))
@@ -79,6 +83,8 @@ def triangulate(pixels: np.ndarray, c2w: np.ndarray, lens) -> np.ndarray:
         across = weight[:, None, None] * (np.eye(3) - rays[:, :, None] * rays[:, None, :])
         point = np.linalg.lstsq(across.sum(0), np.einsum("vij,vj->i", across, centres), rcond=None)[0]
         weight = 1 / np.maximum(((point - centres) ** 2).sum(-1), 1e-6)
+    if ((point - centres) * rays).sum(-1).min() <= 0:  # rays that part are nearest to each other behind a camera
+        point = centres.mean(0) + FAR_M * rays.mean(0)
     return point
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from syncam import toyworld
-from syncam.cameras import Rig
+from syncam.cameras import Intrinsics, Rig
 from syncam.evaluate import held_out, summarise
 from syncam.measures import (
     CameraReader,
@@ -19,6 +19,7 @@ from syncam.measures import (
     subject_places,
     triangulate,
 )
+from syncam.rig_formats import read_rig
 
 RIG = Rig.from_text("4,10,-40;5,25,20;6,15,100;5,35,-150")
 
@@ -92,3 +93,14 @@ def test_a_view_that_is_late_is_told_by_how_much():
     assert lags(places) == [2]
     places[1, :8] = np.nan  # too little of it is seen
     assert lags(places) == []
+
+
+def test_rays_that_part_count_by_how_far_they_part():
+    """Of a narrow pair: no point in front of both cameras is near both rays, and none behind them will do."""
+    c2w, lens = read_rig("stereo").c2w()[:, 0], Intrinsics.from_hfov(50, 128, 128)
+    seen = lens.project(np.array([0.0, 0.0, 0.5]), c2w)
+    apart = seen + [[-8.0, 0.0], [8.0, 0.0]]  # the left eye sees it further left than the right one
+    for pixels, most in ((seen, 1e-6), (apart, 9.0)):
+        errors = np.linalg.norm(lens.project(triangulate(pixels, c2w, lens), c2w) - pixels, axis=-1)
+        assert errors.max() < most
+    assert errors.min() > 1
