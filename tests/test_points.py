@@ -15,8 +15,10 @@ from syncam import toyworld
 from syncam.cameras import Intrinsics
 from syncam.evaluate import held_out
 from syncam.measures import SCENE_SIZE_M, halves_apart, off_the_world, subject_places, triangulate
+from syncam.pipeline import Pipeline
 from syncam.points import to_ply, triangulated_points
 from syncam.rig_formats import read_cameras, read_rig
+from syncam.shot import Shot
 from syncam.video import zip_result
 
 SCENE = toyworld.Scene.sample(random.Random(4), shape="ball", colour="red", motion="slide", tone="stone", sky="cloudy")
@@ -68,6 +70,20 @@ def test_the_subject_is_found_with_the_exported_pictures_and_cameras_alone(opene
         found = triangulate(seen, np.linalg.inv(w2c[views]), lens)
         truth = SCENE.trajectory(np.array([moment]))[0][0]
         assert np.linalg.norm(found - truth) < 0.05 * SCENE_SIZE_M
+
+
+def test_what_the_model_made_is_in_one_place_for_whoever_opens_its_zip(tmp_path):
+    """Whichever camera is left out, the others find the subject within 5 % of the scene's size of where all do."""
+    video = Pipeline.load().generate(Shot("a big red ball standing on stone tiles", read_rig("corners"), seed=90))
+    video.save(tmp_path, save_frames=True)
+    zipfile.ZipFile(zip_result(tmp_path)).extractall(tmp_path / "opened")
+    pictures, w2c, angle, times = as_4dgaussians_reads(tmp_path / "opened", "train")
+    views, lens = times == 0.5, Intrinsics.from_hfov(np.degrees(angle), *pictures.shape[2:0:-1])
+    seen, cameras = subject_places(pictures[views][:, None], "red")[:, 0], np.linalg.inv(w2c[views])
+    place = triangulate(seen, cameras, lens)
+    for left_out in range(len(seen)):
+        others = np.arange(len(seen)) != left_out
+        assert np.linalg.norm(triangulate(seen[others], cameras[others], lens) - place) < 0.05 * SCENE_SIZE_M
 
 
 def test_nerfstudio_finds_every_picture_lens_split_and_point(opened):
