@@ -9,7 +9,7 @@ Axes: b sample or guidance half, v view, f latent frame, s position (row-major h
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -105,6 +105,11 @@ def each_alone(cameras: torch.Tensor) -> torch.Tensor:
     return cameras.flatten(0, 1).unsqueeze(1)
 
 
+def own_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without diffusers' own keys: one of them makes values give way to the defaults of our class."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
 class MultiViewTransformer:
     """What the multi-view versions of diffusers' transformers have in common; mixed into a subclass of each.
 
@@ -136,10 +141,8 @@ class MultiViewTransformer:
         """
         if not issubclass(cls, type(base)):
             raise ValueError(f"{type(base).__name__} is not a base model for {cls.__name__}")
-        # without diffusers' own keys: one of them makes values give way to the defaults of our class
-        base_config = {key: value for key, value in base.config.items() if not key.startswith("_")}
         with init_empty_weights():
-            model = cls.from_config({**base_config, **config})
+            model = cls.from_config({**own_config(base.config), **config})
         state = base.state_dict()
         differing = [name for name in set(state) ^ set(model.state_dict()) if name in state or not model.is_added(name)]
         if differing:

@@ -58,6 +58,7 @@ def test_a_trained_model_generates_through_the_one_pipeline_and_shows_what_it_ma
     with Image.open(config.out / "sheets" / "000004.png") as sheet:
         assert sheet.size == (4 * 3 * 128, 2 * 128)
     assert (config.out / "loss.html").exists()
+    assert not any(str(config.out) in path.read_text("utf-8") for path in (config.out / "model").rglob("*.json"))
     video = Pipeline.load(str(config.out / "model")).generate(
         Shot("a red ball", Rig.from_text("5,10,0;5,10,60"), seed=1, num_inference_steps=2)
     )

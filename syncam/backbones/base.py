@@ -34,7 +34,7 @@ from syncam.checkpoints import (
     require_tokenizer_packages,
     shapes_of,
 )
-from syncam.multiview import MultiViewTransformer, camera_features
+from syncam.multiview import MultiViewTransformer, camera_features, own_config
 from syncam.shot import ModelCard, Shot
 
 diffusers.utils.logging.set_verbosity_error()  # it warns of any component class that is not its own
@@ -145,11 +145,9 @@ class Backbone:
         kind = said.get("_class_name") if isinstance(said, dict) else None
         if kind != saved_as.__name__:
             raise ValueError(f"the transformer in {folder.name} is {kind!r:.40}, expected {saved_as.__name__}")
-        # without diffusers' own keys: one of them makes values give way to the defaults of our class
-        said = {key: value for key, value in said.items() if not key.startswith("_")}
         try:
             with init_empty_weights():
-                return become.from_config({**said, **config})
+                return become.from_config({**own_config(said), **config})
         except Exception as error:  # numbers that are none, or make no model, fail in any way
             raise ValueError(f"the configuration of the transformer in {folder.name} makes no model: {error}") from None
 
@@ -293,13 +291,21 @@ class Backbone:
         """
         raise NotImplementedError
 
+    @staticmethod
+    def save(pipe: DiffusionPipeline, folder: Path, **options: Any) -> None:
+        """A pipeline in diffusers layout, without the folders of this machine that its parts were read from."""
+        for part in pipe.components.values():
+            if isinstance(part, ModelMixin):
+                part.register_to_config(_name_or_path="")
+        pipe.save_pretrained(folder, **options)
+
     def save_base(self, folder: Path) -> None:
         """The base model by itself, without what was added, in diffusers layout."""
         transformer = self.pipe.transformer
         base = self.stock_class.from_config(transformer.config).to(transformer.dtype)
         state = {name: value for name, value in transformer.state_dict().items() if not transformer.is_added(name)}
         base.load_state_dict(state)
-        self.pipeline_class(**{**self.pipe.components, "transformer": base}).save_pretrained(folder)
+        self.save(self.pipeline_class(**{**self.pipe.components, "transformer": base}), folder)
 
     def attention_kwargs(self, cameras: torch.Tensor | None) -> dict[str, Any]:
         """How cameras (1, v, f, 12) are handed to the transformer; without any, it is the base model."""

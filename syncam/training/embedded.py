@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 from syncam import toyworld
 from syncam.backbones import embedded
 from syncam.backbones.base import latent_times
-from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer
+from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer, WanBackbone
 from syncam.cameras import Intrinsics
 from syncam.datasets import Fit, SynCamVideo
 from syncam.evaluate import contact_sheet, held_out
@@ -332,7 +332,7 @@ def save_model(model: TextToViews, config: EmbeddedConfig, trained: TrainedRange
     )
     for name in ("text_encoder", "transformer"):
         shutil.rmtree(folder / name, ignore_errors=True)  # an earlier save may have had other shards
-    pipe.save_pretrained(folder, max_shard_size="9MB")
+    WanBackbone.save(pipe, folder, max_shard_size="9MB")
     special = set(tokenizer.all_special_tokens)
     card = ModelCard(
         name="embedded",
