@@ -6,8 +6,8 @@ import signal
 import sys
 from contextlib import suppress
 
-from syncam.shot import KNOWN_MODELS
-from syncam.studio.jobs import ZERO_GPU, Engine
+from syncam.shot import KNOWN_MODELS, ZERO_GPU
+from syncam.studio.jobs import Engine
 from syncam.studio.layout import build_studio, launch_options
 
 THIS_MACHINE = "127.0.0.1"

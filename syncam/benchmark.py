@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from syncam.backbones.wan import MultiViewWanTransformer
 from syncam.cameras import Rig
 from syncam.memory import GIB, Cost, best_device, cost_of
-from syncam.multiview import POSE_DIM
+from syncam.multiview import POSE_DIM, own_config
 from syncam.pipeline import Pipeline
 from syncam.shot import Shot
 
@@ -176,8 +176,7 @@ def _models(config: dict, dtype: torch.dtype, chunks=(None, None)) -> tuple[torc
     """A multi-view Wan and diffusers' own of the same size, on the current device."""
     model = MultiViewWanTransformer(**config).to(dtype).eval()
     model.set_chunking(*chunks)
-    stock_config = {key: value for key, value in model.config.items() if not key.startswith("_")}
-    return model, WanTransformer3DModel.from_config(stock_config).to(dtype).eval()
+    return model, WanTransformer3DModel.from_config(own_config(model.config)).to(dtype).eval()
 
 
 def _inputs(model, num_views: int, num_frames: int, height: int, width: int):

@@ -20,7 +20,7 @@ from syncam.video import MultiViewVideo
 
 MIN_PIXELS = 8  # of a subject that counts as found, at 128 pixels
 SCENE_SIZE_M = 4.0  # across: no subject goes further than 2 m from the centre
-FAR_M = 1e4
+FAR_M = 1e4  # as good as infinitely far
 LEAST_SINE = 0.25  # of the angle between two directions that can fix a place
 CROP = 24  # pixels of the square that a shape is read from
 

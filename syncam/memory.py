@@ -8,7 +8,6 @@ counted. Attention is counted as a fused kernel does it, without its matrix of s
 from __future__ import annotations
 
 import math
-import os
 import time
 import weakref
 from collections.abc import Callable
@@ -23,7 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from syncam.multiview import CAMERA_DIM
+from syncam.multiview import CAMERA_DIM, own_config
+from syncam.shot import ZERO_GPU
 
 GIB = 2**30
 LARGE_ATTENTION_TOKENS = 8192  # from here on, an attention that is not fused needs gigabytes for its scores
@@ -31,8 +31,7 @@ MAX_SECONDS = 24 * 3600.0
 SMALL_STEP_TOKENS = 4096  # up to here, more at once is faster: launches count, not operations
 # whether guidance's branches run as one batch, and how many views and latent frames at a time; in order of preference
 WAYS = ((True, (None, None)), (False, (None, None)), (False, (1, 1)))
-# A ZeroGPU Space: a GPU is lent for the time of a call. Before, PyTorch is made to believe in one that can't compute.
-LENT_GPU = "SPACES_ZERO_GPU" in os.environ
+# Where a GPU is lent for the time of a call, PyTorch is made to believe before it in one that can't compute.
 LENT_RATE = 2.5e14  # floating point operations a second in a matrix product, about, of the part of an H200 that is lent
 HEADROOM = 0.9  # of the free memory that a run may use: allocators round up
 
@@ -167,7 +166,7 @@ def cost_of(run: Callable[[], object]) -> Cost:
 
 def best_device() -> torch.device:
     """The accelerator if there is one that works, else the CPU."""
-    if LENT_GPU:
+    if ZERO_GPU:
         return torch.device("cuda")
     # asked first: a build for an accelerator names it also where there is none
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
@@ -177,7 +176,7 @@ def free_bytes(device: torch.device) -> int:
     """Memory that a run on ``device`` can still get, with what PyTorch holds in reserve."""
     if device.type == "cpu":
         return psutil.virtual_memory().available
-    if LENT_GPU:
+    if ZERO_GPU:
         return torch.cuda.mem_get_info()[0]  # which is answered before a GPU is lent, too
     free, _ = torch.accelerator.get_memory_info(device)
     return free + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
@@ -195,7 +194,7 @@ def choose_offload(component_bytes: dict[str, int], free: int) -> str:
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.15) -> float:
     """Floating point operations a second that the device reaches in a matrix product."""
-    if LENT_GPU:
+    if ZERO_GPU:
         return LENT_RATE
     size = 1024 if device.type == "cpu" else 4096
     a = torch.randn(size, size, device=device, dtype=dtype)
@@ -211,7 +210,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.15)
 
 def attention_is_fused(device: torch.device) -> bool:
     """Whether attention over many tokens runs without its matrix of scores here."""
-    if LENT_GPU:
+    if ZERO_GPU:
         return True
     allowed = torch.backends.cuda.flash_sdp_enabled() or torch.backends.cuda.mem_efficient_sdp_enabled()
     if device.type != "cuda":
@@ -318,7 +317,7 @@ class Planner:
     def _count_step(self, num_views, width, height, num_frames, branches, chunks) -> Cost:
         """Of one forward: one block is run, and its operations counted as often as there are blocks."""
         transformer = self.backbone.pipe.transformer
-        config = {key: value for key, value in transformer.config.items() if not key.startswith("_")}
+        config = own_config(transformer.config)
         batch = branches * num_views
         costs = []
         for num_layers in (0, 1):

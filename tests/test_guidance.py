@@ -87,7 +87,9 @@ def test_branches_run_as_one_batch_or_one_by_one_and_only_those_that_count():
         return latents * timesteps[:, None] + text.mean((1, 2))[:, None]
 
     def run(scale, in_batch):
-        return Guidance(lambda *_: scale, NEGATIVE, SOURCE, 1.8, in_batch=in_batch)(NO_CACHE, by_row, LATENTS, TIMES, TEXT)
+        return Guidance(lambda *_: scale, NEGATIVE, SOURCE, 1.8, in_batch=in_batch)(
+            NO_CACHE, by_row, LATENTS, TIMES, TEXT
+        )
 
     outputs = [run(scale, in_batch) for scale in (3.0, 1.0) for in_batch in (True, False)]
     assert sizes == [6, 2, 2, 2, 4, 2, 2]

@@ -11,7 +11,6 @@ import contextvars
 import importlib
 import logging
 import math
-import os
 import queue
 import re
 import secrets
@@ -27,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot, Stopped, split_words
+from syncam.shot import ASSETS_FOLDER, ZERO_GPU, ModelCard, Progress, Shot, Stopped, split_words
 from syncam.video import MultiViewVideo
 
 EXAMPLES_FOLDER = ASSETS_FOLDER / "examples"
@@ -36,7 +35,6 @@ MAX_WAITING = 32
 REMEMBERED = 100  # finished jobs
 UNWATCHED_SECONDS = 20.0  # how long a run outlives its page: enough for a reload, not for an abandoned tab
 HEARTBEAT_SECONDS, POLL_SECONDS = 0.5, 0.05
-ZERO_GPU = "SPACES_ZERO_GPU" in os.environ  # a Space on which a GPU is lent for the time of a call
 LENT_SECONDS = 120  # for which a visitor's quota is asked, if nothing is known of the run
 LENT_FRAMES, LENT_STEPS = 33, 20
 LENT_MARGIN, LENT_START_SECONDS = 1.5, 20  # a plan is a guess, and the weights must get there first
