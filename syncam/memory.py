@@ -277,8 +277,8 @@ class Planner:
         free = free_bytes(self.device)
         size = num_views, shot.width, shot.height, num_frames
         decode = self._decode_cost(shot.width, shot.height, num_frames)
-        _, frames, height, width = self.backbone.latent_shape(num_frames, shot.width, shot.height)
-        tokens = frames * height * width // 4  # in both families two by two latents make a token
+        _, num_latents, _, _ = self.backbone.latent_shape(num_frames, shot.width, shot.height)
+        tokens = num_latents * math.prod(self.backbone.token_grid(shot.width, shot.height))
         forwards, most = shot.forwards()
         for in_batch, chunks in WAYS:
             if in_batch and num_views * tokens > SMALL_STEP_TOKENS:

@@ -16,6 +16,7 @@ from syncam.backbones.wan import (
     MultiViewWanTransformer,
     from_published_names,
 )
+from syncam.multiview import CAMERA_DIM
 from tests.tiny import WAN, Wan, randomised
 
 DATA = Path(__file__).parent / "data"
@@ -87,6 +88,26 @@ def test_a_network_that_predicts_clean_latents_gives_their_velocity():
     assert torch.allclose(latents - sigma * velocity, clean, atol=1e-5)
     with pytest.raises(ValueError, match="latents_std"):
         MultiViewWanTransformer(**WAN, latents_std=[1.0])
+
+
+@torch.no_grad()
+def test_below_a_noise_level_every_latent_is_a_token():
+    """Then it is the model with patches of one latent whose weights are the sums, or for the output means, of ours."""
+    channels, latents = WAN["in_channels"], Wan.latents(2)
+    common = {"out_channels": 2 * channels, "latents_std": [1.0] * channels, "token_rays": True}
+    weights = trained(**common).state_dict()
+    near = randomised(MultiViewWanTransformer(**WAN | common, patch_size=(1, 1, 1)))
+    sums = {"patch_embedding.weight": weights["patch_embedding.weight"].sum((3, 4), keepdim=True)}
+    means = {name: weights[name].unflatten(0, (4, -1)).mean(0) for name in ("proj_out.weight", "proj_out.bias")}
+    near.load_state_dict(weights | sums | means)
+    rays = torch.randn(1, 2, 3, 24, CAMERA_DIM[True])
+    few = rays.unflatten(3, (2, 2, 3, 2)).mean((4, 6)).flatten(3, 4)  # the mean ray of two by two latents
+    for close_below, same, cameras in ((0.612, near, rays), (0.611, trained(**common), few)):
+        model = trained(**common, close_below=close_below)
+        wanted = Wan.forward(same, latents, cameras=cameras)
+        assert torch.allclose(Wan.forward(model, latents, cameras=rays), wanted, atol=1e-5)
+    with pytest.raises(ValueError, match="latents_std"):
+        MultiViewWanTransformer(**WAN, close_below=0.7)
 
 
 @torch.no_grad()

@@ -253,8 +253,10 @@ class Backbone:
         return self.pipe.transformer.config.get("token_rays", False)
 
     def token_grid(self, width: int, height: int) -> tuple[int, int]:
-        """Rows and columns of tokens in a latent frame."""
-        return height // self.card.size_multiple, width // self.card.size_multiple
+        """Rows and columns of a latent frame's tokens, where there are most of them."""
+        closely = self.pipe.transformer.config.get("close_below", 0.0) > 0
+        side = self.pipe.vae_scale_factor_spatial if closely else self.card.size_multiple
+        return height // side, width // side
 
     def latent_shape(self, num_frames: int, width: int, height: int) -> tuple[int, int, int, int]:
         """(c, f, h, w) of one view."""

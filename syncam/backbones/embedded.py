@@ -24,6 +24,7 @@ MAX_WORDS = 24
 PATCH = 16
 FRAMES_PER_LATENT = 4
 Z_DIM = 128
+CLOSE_BELOW = 0.85
 
 
 class PatchCodec(ModelMixin, ConfigMixin):
@@ -141,6 +142,7 @@ def build_transformer(
 ) -> MultiViewWanTransformer:
     """A small multi-view Wan. Two by two latents make a token: 4 x 4 tokens a latent frame at 128 pixels.
 
+    Below the noise level CLOSE_BELOW, every latent is one: 8 x 8.
     Args: latents_std, the deviation of every latent channel; text_dim, width of the text encoder.
     """
     return MultiViewWanTransformer(
@@ -155,6 +157,7 @@ def build_transformer(
         num_layers=layers,
         rope_max_seq_len=128,
         latents_std=latents_std,
+        close_below=CLOSE_BELOW,
         token_rays=token_rays,
     )
 

@@ -27,7 +27,7 @@ from diffusers.models.transformers.transformer_wan import (
     WanTransformerBlock,
 )
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from einops import rearrange, repeat
+from einops import rearrange, reduce, repeat
 from torch import nn
 
 from syncam.backbones.base import Backbone
@@ -190,9 +190,13 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
     Beside the stock configuration:
         latents_std: None if the network predicts the velocity, as published. Else the deviation of every channel of
             the latents, and the network predicts the clean latents; see :meth:`_clean_velocity`.
+        close_below: below this noise level, in a model with latents_std, every latent is a token instead of a patch of
+            them: place and shape are decided in few tokens, details drawn in many, by the same weights (after FlexiDiT,
+            arXiv:2502.20126). The noisiest view decides for all.
         float64_timesteps: treat the timestep as the released code does: rounded to the model's own dtype, then a
             sinusoid in float64.
-        token_rays: cameras are each token's ray beside the pose, (b, v, f, s, CAMERA_DIM[True]).
+        token_rays: cameras are the ray of each token, or with close_below of each latent, beside the pose,
+            (b, v, f, s, CAMERA_DIM[True]).
     """
 
     ADDED = ("cam_encoder", "mvs_attn", "projector", "scale_shift_table_mvs")
@@ -219,6 +223,7 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         eps: float = 1e-6,
         rope_max_seq_len: int = 1024,
         latents_std: list[float] | None = None,
+        close_below: float = 0.0,
         float64_timesteps: bool = False,
         token_rays: bool = False,
     ) -> None:
@@ -239,6 +244,8 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         )
         if latents_std and (len(latents_std), out_channels) != (in_channels, 2 * in_channels):
             raise ValueError(f"{in_channels} channels need as many latents_std and twice as many out_channels")
+        if close_below and not latents_std:
+            raise ValueError("close_below needs latents_std")
         dim = num_attention_heads * attention_head_dim
         self.rope = MultiViewWanRope(attention_head_dim, patch_size, rope_max_seq_len)
         self.blocks = nn.ModuleList(
@@ -281,16 +288,26 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
     ) -> torch.Tensor:
         if self.config.float64_timesteps:
             timestep = timestep.to(hidden_states.dtype)
+        closely = self._looks_closely(timestep)
         if cameras is not None:  # those of one sample serve all in the batch
             cameras = cameras.expand(len(hidden_states) // cameras.shape[1], *cameras.shape[1:])
             if apart:
                 cameras, view_ids = each_alone(cameras), None
+            if self.config.close_below and self.config.token_rays and not closely:
+                _, p, q = self.config.patch_size
+                width = hidden_states.shape[-1] // q
+                cameras = reduce(cameras, "b v f (h p w q) d -> b v f (h w) d", "mean", w=width, p=p, q=q)
         with self._cameras(cameras, view_ids):
             if self.config.latents_std:
-                return self._clean_velocity(hidden_states, timestep, encoder_hidden_states)
+                return self._clean_velocity(hidden_states, timestep, encoder_hidden_states, closely)
             return super().forward(hidden_states, timestep, encoder_hidden_states, return_dict=False)[0]
 
-    def _clean_velocity(self, hidden_states, timestep, encoder_hidden_states) -> torch.Tensor:
+    def _looks_closely(self, timestep: torch.Tensor) -> bool:
+        """Whether every latent is a token; for timesteps without values, the dearer answer, which plans allow for."""
+        level = self.config.close_below * NUM_TRAIN_TIMESTEPS
+        return level > 0 and (timestep.is_meta or bool(timestep.max() < level))
+
+    def _clean_velocity(self, hidden_states, timestep, encoder_hidden_states, closely: bool) -> torch.Tensor:
         """The velocity that leads to the clean latents that the network predicts.
 
         Where some channels are a hundred times stronger than others, the fine ones would drown: so all of them go in
@@ -301,7 +318,12 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         noisy, sigma = hidden_states.float(), timestep.float().view(-1, 1, 1, 1, 1) / NUM_TRAIN_TIMESTEPS
         std = torch.tensor(self.config.latents_std, device=noisy.device).view(1, -1, 1, 1, 1)
         even = noisy * torch.rsqrt(((1 - sigma) * std).square() + sigma.square())
+        _, p, q = self.config.patch_size
+        if closely:  # a patch of copies
+            even = repeat(even, "b c f h w -> b c f (h p) (w q)", p=p, q=q)
         output = super().forward(even.type_as(hidden_states), timestep, encoder_hidden_states, return_dict=False)[0]
+        if closely:
+            output = reduce(output, "b c f (h p) (w q) -> b c f h w", "mean", p=p, q=q)
         expected, trust = output.float().chunk(2, dim=1)
         change = (noisy - expected * std.clamp(max=1)) * torch.sigmoid(-trust)
         return (change / sigma.clamp(min=1e-3)).type_as(hidden_states)

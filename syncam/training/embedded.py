@@ -49,7 +49,7 @@ VIEWS_PER_SCENE = 6
 MOVING_CAMERAS = 0.3
 POSE_UNIT_M = 5.0
 NOISE_SHIFT = 6.0  # most of the training is at high noise, where text, geometry and agreement are learned
-DETAIL, DETAIL_SHIFT = 0.5, 1.0  # this part of it is at lower noise, where pictures become sharp
+DETAIL, DETAIL_SHIFT = 0.5, 1.0  # this part of the steps with a close look is at lower noise, where details are drawn
 LEAST_NOISE = 0.3  # below this noise level an error counts no more than at it
 VIEW_IDS = 8  # views are numbered at random among these while training, so that eight views find no unknown number
 STAGES = ("base", "multiview")
@@ -57,7 +57,7 @@ TOY_RANGE = TrainedRange(toyworld.DISTANCE_M, toyworld.ELEVATION_DEG, 360.0, 4, 
 TOY_NOTE = "A small model trained on a rendered toy world: one coloured subject on a patterned floor."
 COMPLETE = "complete"  # a file beside the shards: no more will come
 FIT = Fit(toyworld.NUM_FRAMES, toyworld.FPS, toyworld.SIZE, toyworld.HFOV_DEG)
-TOKENS = toyworld.SIZE // (2 * embedded.PATCH)  # of a latent frame, along each side
+LATENTS = toyworld.SIZE // embedded.PATCH  # of a latent frame, along each side
 SUBJECT_WEIGHT = 6.0  # what an error on the subject counts, compared with one elsewhere
 
 
@@ -370,22 +370,32 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
     alone = stage == "base" or config.no_view_attention
     num_views = 1 if alone else rng.choices((4, 2, 1), (70, 15, 15))[0]
     num_views = min(num_views, dataset.num_views)
-    latents, c2w, captions, weight = dataset.batch(rng, max(1, config.views_per_step // num_views), num_views)
+    closely = step % 3 > 0  # four times the tokens, so a quarter of the views
+    num_scenes = max(1, config.views_per_step // (num_views * (4 if closely else 1)))
+    latents, c2w, captions, weight = dataset.batch(rng, num_scenes, num_views)
     captions = ["" if rng.random() < config.text_dropout else caption for caption in captions]
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    unit = torch.sigmoid(torch.randn(len(captions), generator=generator))
-    shift = torch.where(torch.rand(len(captions), generator=generator) < DETAIL, DETAIL_SHIFT, NOISE_SHIFT)
-    sigma = (shift * unit / (1 + (shift - 1) * unit)).repeat_interleave(num_views)
+    sigma = noise_levels(num_scenes, closely, generator).repeat_interleave(num_views)
     cameras = view_ids = None
     if stage == "multiview":
         lenses = None
         if config.token_rays:
-            lens = torch.from_numpy(Intrinsics.from_hfov(toyworld.HFOV_DEG, TOKENS, TOKENS).K)
+            lens = torch.from_numpy(Intrinsics.from_hfov(toyworld.HFOV_DEG, LATENTS, LATENTS).K)
             lenses = lens.expand(num_views, -1, -1)
-        cameras = camera_features(c2w, config.relative_poses, POSE_UNIT_M, lenses, (TOKENS, TOKENS))
+        cameras = camera_features(c2w, config.relative_poses, POSE_UNIT_M, lenses, (LATENTS, LATENTS))
         view_ids = torch.tensor(rng.sample(range(VIEW_IDS), num_views))
         sigma[given_views(len(captions), num_views, config, generator)] = 0.0
     return tokens, latents, cameras, view_ids, torch.randn(latents.shape, generator=generator), sigma, weight
+
+
+def noise_levels(number: int, closely: bool, generator: torch.Generator) -> torch.Tensor:
+    """Random noise levels (number,): shifted logit-normal ones, cut off where a close look at the latents begins."""
+    detail = torch.rand(number, generator=generator) < (DETAIL if closely else 0.0)
+    shift = torch.where(detail, DETAIL_SHIFT, NOISE_SHIFT)
+    border = torch.special.ndtr(torch.logit(embedded.CLOSE_BELOW / (shift - (shift - 1) * embedded.CLOSE_BELOW)))
+    part = torch.rand(number, generator=generator)
+    unit = torch.sigmoid(torch.special.ndtri(part * border if closely else border + part * (1 - border)))
+    return shift * unit / (1 + (shift - 1) * unit)
 
 
 def fit(

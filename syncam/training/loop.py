@@ -154,7 +154,7 @@ class MasterWeights:
     def load_state_dict(self, state: dict) -> None:
         for master, value in zip(self.masters, state["masters"], strict=True):
             master.copy_(value)
-        self.ema.load_state_dict(state["ema"])
+        self.ema.load_state_dict({**state["ema"], "decay": self.ema.decay})  # a new setting counts
         for optimizer, value in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(value)
         self.publish(self.masters)
