@@ -12,6 +12,7 @@ from itertools import combinations
 
 import numpy as np
 import torch
+from PIL import Image, ImageFilter
 from torch import nn
 
 from syncam import toyworld
@@ -23,6 +24,7 @@ SCENE_SIZE_M = 4.0  # across: no subject goes further than 2 m from the centre
 FAR_M = 1e4  # as good as infinitely far
 LEAST_SINE = 0.25  # of the angle between two directions that can fix a place
 CROP = 24  # pixels of the square that a shape is read from
+SMOOTH, RIPPLE = 1.5, 14  # before it is read: deviation of a blur, in pixels at 128; of the ripples it learns to ignore
 
 
 def _chroma(frames: np.ndarray) -> np.ndarray:
@@ -175,7 +177,11 @@ class ShapeReader(nn.Module):
 
 
 def crop_subject(frame: np.ndarray, colour: str) -> torch.Tensor | None:
-    """The subject's outline and its brightness, scaled to one size: (2, CROP, CROP), or None if it isn't found."""
+    """The subject's outline and its brightness, scaled to one size: (2, CROP, CROP), or None if it isn't found.
+
+    Both of the smoothed frame: the ripples of an autoencoder are not to be read as corners.
+    """
+    frame = np.array(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(SMOOTH * len(frame) / 128)))
     mask = torch.from_numpy(subject_mask(frame, colour))
     if mask.sum() < MIN_PIXELS:
         return None
@@ -191,18 +197,27 @@ def crop_subject(frame: np.ndarray, colour: str) -> torch.Tensor | None:
     return torch.stack([crop[0], crop[1] - crop[1].mean()])
 
 
+def rippled(frame: np.ndarray, rng: random.Random) -> np.ndarray:
+    """A frame (h, w, 3) uint8 with smooth noise of random strength and size, as a model may leave it."""
+    size, noise = rng.choice((4, 8, 16)), np.random.default_rng(rng.getrandbits(32))
+    coarse = noise.normal(0, rng.uniform(0, RIPPLE), (1, 3, len(frame) // size, frame.shape[1] // size))
+    fine = nn.functional.interpolate(torch.from_numpy(coarse), frame.shape[:2], mode="bicubic")[0]
+    return np.clip(frame + fine.permute(1, 2, 0).numpy(), 0, 255).astype(np.uint8)
+
+
 @lru_cache
 def shape_reader(num_scenes: int = 800, epochs: int = 16) -> ShapeReader:
-    """A reader trained on freshly rendered subjects, the same every time; a quarter of a minute."""
+    """A reader trained on freshly rendered subjects, some with ripples, the same every time; half a minute."""
     crops, labels = [], []
     for number in range(num_scenes):
         rng = random.Random(f"shapes {number}")
         scene = toyworld.Scene.sample(rng)
         for frame in toyworld.record(scene, toyworld.sample_rig(rng, 1), 3).frames[0]:
-            crop = crop_subject(frame, scene.colour)
-            if crop is not None:
-                crops.append(crop)
-                labels.append(toyworld.SHAPES.index(scene.shape))
+            for seen in (frame, rippled(frame, rng)):
+                crop = crop_subject(seen, scene.colour)
+                if crop is not None:
+                    crops.append(crop)
+                    labels.append(toyworld.SHAPES.index(scene.shape))
     crops, labels = torch.stack(crops), torch.tensor(labels)
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(0)

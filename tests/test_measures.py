@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from syncam import toyworld
+from syncam.backbones.embedded import PatchCodec, clip_to_float
 from syncam.cameras import Intrinsics, Rig
 from syncam.evaluate import held_out, summarise
 from syncam.measures import (
@@ -20,6 +21,7 @@ from syncam.measures import (
     triangulate,
 )
 from syncam.rig_formats import read_rig
+from syncam.shot import ASSETS_FOLDER
 
 RIG = Rig.from_text("4,10,-40;5,25,20;6,15,100;5,35,-150")
 
@@ -79,6 +81,17 @@ def test_shapes_are_told_apart_and_a_bounce_has_no_lag():
     assert sum(len(one["lag"]) for one in figures) > 4 and not any(one["lag"].any() for one in figures)
     assert summarise(figures)["pairs of views without lag, %"] == 100
     assert shape_reader() is shape_reader()
+
+
+def test_the_ripples_of_an_autoencoder_are_not_read_as_corners():
+    codec, right = PatchCodec.from_pretrained(ASSETS_FOLDER / "embedded" / "vae"), []
+    for number in range(10):
+        scene, rig = scene_and_rig(number)
+        frames = toyworld.record(scene, rig, 5).frames
+        decoded = codec.decode(codec.encode(clip_to_float(frames)).latents).sample.permute(0, 2, 3, 4, 1)
+        frames = ((decoded.clamp(-1, 1) + 1) * 127.5).byte().numpy()
+        right += [shape == scene.shape for shape in shape_reader().read(frames[:, 4], scene.colour)]
+    assert np.mean(right) > 0.9
 
 
 def scene_and_rig(number: int):
