@@ -25,7 +25,8 @@ class Guidance:
     Views: what the prediction gains from seeing the other views counts ``view_scale``, as text does.
     """
 
-    scale: Callable[[int, float], float]  # of text, from step and timestep; at 1 there is no branch without text
+    steps: range  # the guided ones; at the others only the branch runs that has all there is to go by
+    scale: Callable[[float], float]  # of text, from the timestep; at 1 there is no branch without text
     negative_embeds: torch.Tensor | None = None  # (v, n, d)
     source: torch.Tensor | None = None  # clean latents of view 0, (1, ...) in the transformer's order of axes
     source_scale: float = 1.0
@@ -35,8 +36,16 @@ class Guidance:
     prediction: torch.Tensor | None = None  # of the last step, (v, ...)
 
     def __call__(self, transformer, predict: Predict, latents, timesteps, text) -> torch.Tensor:
-        scale = self.scale(self.step, float(timesteps[0]))
         seen = self._with_source(latents, timesteps)
+        if self.step in self.steps:
+            prediction = self._weighed(transformer, predict, latents, timesteps, text, seen)
+        else:
+            (prediction,) = self._run(transformer, predict, {"cond": (*seen, text)})
+        self.step, self.prediction = self.step + 1, prediction
+        return prediction
+
+    def _weighed(self, transformer, predict: Predict, latents, timesteps, text, seen: tuple) -> torch.Tensor:
+        scale = self.scale(float(timesteps[0]))
         branches = {"cond": (*seen, text)}
         if scale != 1:
             branches["uncond"] = (*seen, self.negative_embeds.to(text))
@@ -51,7 +60,6 @@ class Guidance:
         if self.view_scale != 1 and len(latents) > 1:
             with transformer.cache_context("apart"):
                 prediction = prediction + (self.view_scale - 1) * (cond - predict(*seen, text, apart=True))
-        self.step, self.prediction = self.step + 1, prediction
         return prediction
 
     def _with_source(self, latents: torch.Tensor, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

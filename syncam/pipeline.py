@@ -193,6 +193,7 @@ class Pipeline:
             None if embeds is None else embeds.expand(num_views, -1, -1) for embeds in prompt_embeds
         )
         guidance = Guidance(
+            steps=shot.guided_steps(),
             scale=partial(backbone.guidance_scale, shot),
             negative_embeds=negative_embeds,
             source=source,

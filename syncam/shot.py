@@ -272,18 +272,16 @@ class Shot:
     mag_ratios: tuple[float, ...] | None = None  # what that goes by
 
     def guided_steps(self) -> range:
-        """The steps at which guidance weighs the prompt, of a resolved shot."""
-        if self.guidance_scale <= 1:
-            return range(0)
+        """The steps at which branches are weighed against each other, of a resolved shot."""
         begin, end = (math.ceil(part * self.num_inference_steps - 1e-9) for part in self.guidance_interval)
         return range(begin, end)
 
     def forwards(self) -> tuple[int, int]:
         """How often a resolved shot runs the transformer: in all its steps, and in the one that does most often."""
-        guided = len(self.guided_steps())
-        unguided = 1 + (self.source_video is not None and self.source_guidance_scale != 1)
-        unguided += len(self.rig) > 1 and self.view_guidance_scale != 1
-        return unguided * self.num_inference_steps + guided, unguided + bool(guided)
+        guided, others = len(self.guided_steps()), int(self.guidance_scale > 1)
+        others += self.source_video is not None and self.source_guidance_scale != 1
+        others += len(self.rig) > 1 and self.view_guidance_scale != 1
+        return self.num_inference_steps + others * guided, 1 + others * bool(guided)
 
     def source_frames(self, card: ModelCard) -> np.ndarray | None:
         """The given video as view 1 of a resolved shot, (t, h, w, 3) uint8, in its size; None without one.

@@ -18,6 +18,7 @@ from syncam.shot import KNOWN_MODELS, Shot
 from syncam.video import MultiViewVideo, read_clip, write_mp4
 
 RIG = Rig.from_text("5,15,0;5,15,40;6,30,-90")
+EVERY = range(100)  # steps, all guided
 NO_CACHE = SimpleNamespace(cache_context=lambda name: nullcontext())
 
 
@@ -55,13 +56,13 @@ TEXT, NEGATIVE, SOURCE = torch.ones(2, 3, 4), torch.full((2, 3, 4), 0.25), torch
 
 
 def test_what_views_gain_from_each_other_is_weighed():
-    guidance = Guidance(lambda step, time: 1.5, NEGATIVE, view_scale=3.0, in_batch=False)
+    guidance = Guidance(EVERY, lambda time: 1.5, NEGATIVE, view_scale=3.0, in_batch=False)
     together, apart = predict(LATENTS, TIMES, TEXT), predict(LATENTS, TIMES, TEXT, apart=True)
     textless = predict(LATENTS, TIMES, NEGATIVE)
     expected = textless + 1.5 * (together - textless) + 2 * (together - apart)
     assert torch.allclose(guidance(NO_CACHE, predict, LATENTS, TIMES, TEXT), expected)
     one = LATENTS[:1], TIMES[:1], TEXT[:1]
-    assert torch.equal(Guidance(lambda step, time: 1.0, view_scale=3.0)(NO_CACHE, predict, *one), predict(*one))
+    assert torch.equal(Guidance(EVERY, lambda time: 1.0, view_scale=3.0)(NO_CACHE, predict, *one), predict(*one))
 
 
 @pytest.mark.parametrize("text_scale", [1.0, 2.5])
@@ -75,7 +76,7 @@ def test_text_and_source_are_weighed_as_in_the_paper(text_scale, source_scale):
     if text_scale == 1:  # without guidance the text is in every branch
         neither = predict(LATENTS, TIMES, TEXT)
         wanted = neither + source_scale * (both - neither)
-    guidance = Guidance(lambda *_: text_scale, NEGATIVE, SOURCE, source_scale, in_batch=False)
+    guidance = Guidance(EVERY, lambda time: text_scale, NEGATIVE, SOURCE, source_scale, in_batch=False)
     assert torch.allclose(guidance(NO_CACHE, predict, LATENTS, TIMES, TEXT), wanted)
 
 
@@ -87,7 +88,7 @@ def test_branches_run_as_one_batch_or_one_by_one_and_only_those_that_count():
         return latents * timesteps[:, None] + text.mean((1, 2))[:, None]
 
     def run(scale, in_batch):
-        return Guidance(lambda *_: scale, NEGATIVE, SOURCE, 1.8, in_batch=in_batch)(
+        return Guidance(EVERY, lambda time: scale, NEGATIVE, SOURCE, 1.8, in_batch=in_batch)(
             NO_CACHE, by_row, LATENTS, TIMES, TEXT
         )
 
@@ -100,30 +101,32 @@ def test_a_step_is_guided_if_it_begins_within_the_interval():
     for interval, steps in (((0, 1), range(12)), ((0.25, 0.75), range(3, 9)), ((0, 0.5), range(6)), ((0.9, 1), [11])):
         wanted = shot(num_inference_steps=12, guidance_scale=2.0, guidance_interval=interval)
         assert list(wanted.guided_steps()) == list(steps)
-    assert not shot(guidance_scale=1.0).guided_steps()
 
 
 # ------------------------------------------------------------------------------------------------- guidance in a run
 
 
-def test_outside_the_interval_only_one_branch_runs(pipeline):
+@pytest.mark.parametrize(("by", "guided"), [("guidance_scale", [4]), ("view_guidance_scale", [2, 2])])
+def test_outside_the_interval_only_one_branch_runs(pipeline, by, guided):
     sizes = []
     block = pipeline.backbone.pipe.transformer.blocks[0]
     hook = block.register_forward_pre_hook(lambda block, inputs: sizes.append(len(inputs[0])))
     try:
-        part = pipeline.generate(shot(num_inference_steps=4, guidance_interval=(0.25, 0.75)))
+        only = {"num_inference_steps": 4, "guidance_scale": 1.0, by: 1.5}
+        part = pipeline.generate(shot(**only, guidance_interval=(0.25, 0.75)))
     finally:
         hook.remove()
-    assert sizes == [2, 4, 4, 2]
+    assert sizes == [2, *guided, *guided, 2]  # views of one branch after the other, or of both as one batch
     assert part.recipe["guidance_interval"] == (0.25, 0.75)
-    for other in ({}, {"guidance_scale": 1.0}):
-        assert not np.array_equal(part.frames, pipeline.generate(shot(num_inference_steps=4, **other)).frames)
+    for other in ({}, {by: 1.0}):
+        assert not np.array_equal(part.frames, pipeline.generate(shot(**only | other)).frames)
 
 
-def test_the_plan_knows_how_many_branches_run(pipeline):
+@pytest.mark.parametrize("by", ["guidance_scale", "view_guidance_scale"])
+def test_the_plan_knows_how_many_branches_run(pipeline, by):
+    only = {"num_inference_steps": 8, "guidance_scale": 1.0, by: 2.0}
     whole, half, none = (
-        pipeline.plan(shot(num_inference_steps=8, **settings)).flops
-        for settings in ({}, {"guidance_interval": (0.5, 1.0)}, {"guidance_scale": 1.0})
+        pipeline.plan(shot(**only | settings)).flops for settings in ({}, {"guidance_interval": (0.5, 1.0)}, {by: 1.0})
     )
     assert half == pytest.approx((whole + none) / 2, rel=0.01)
 

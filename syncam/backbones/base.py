@@ -235,9 +235,9 @@ class Backbone:
         """The inverse of :meth:`unscaled`."""
         raise NotImplementedError
 
-    def guidance_scale(self, shot: Shot, step: int, timestep: float) -> float:
-        """How much text counts at one step; 1 where there is no guidance."""
-        return shot.guidance_scale if step in shot.guided_steps() else 1.0
+    def guidance_scale(self, shot: Shot, timestep: float) -> float:
+        """How much text counts at a guided step; 1 where there is no guidance by it."""
+        return max(shot.guidance_scale, 1.0)
 
     def cameras(self, shot: Shot) -> torch.Tensor:
         """What the camera encoders read, (1, v, f, 12), or (1, v, f, s, p) with every token's ray."""
@@ -275,7 +275,7 @@ class Backbone:
         return self.pipe.encode_prompt(
             shot.prompt,
             shot.negative_prompt,
-            do_classifier_free_guidance=bool(shot.guided_steps()),
+            do_classifier_free_guidance=shot.guidance_scale > 1 and bool(shot.guided_steps()),
             max_sequence_length=self.text_shape()[0],
         )
 

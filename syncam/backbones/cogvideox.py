@@ -246,9 +246,9 @@ class CogVideoXBackbone(Backbone):
         # one generator per view for the sampler that draws noise on the way: adding a camera keeps the others'
         return {"generator": [torch.Generator().manual_seed(shot.seed + 1 + view) for view in range(len(shot.rig))]}
 
-    def guidance_scale(self, shot: Shot, step: int, timestep: float) -> float:
+    def guidance_scale(self, shot: Shot, timestep: float) -> float:
         """As published, dynamic; its formula mixes steps and timesteps, so that it swings rather than grows."""
-        scale, num_steps = super().guidance_scale(shot, step, timestep), shot.num_inference_steps
+        scale, num_steps = super().guidance_scale(shot, timestep), shot.num_inference_steps
         if scale == 1:
             return 1.0
         return 1 + scale * (1 - math.cos(math.pi * ((num_steps - timestep) / num_steps) ** 5.0)) / 2
