@@ -464,9 +464,9 @@ def test_a_base_model_of_the_other_family_is_refused(bases, weights, weights_of,
         Pipeline.load(weights[weights_of], base=str(bases[base_of]))
 
 
-def damaged_base(folder: Path, base: Path, change) -> str:
+def damaged_base(folder: Path, base: Path, change, part: str) -> str:
     shutil.copytree(base, folder)
-    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    (path,) = (folder / part).glob("*.safetensors")
     state = load_file(path)
     change(state)
     save_file(state, path, {"format": "pt"})
@@ -474,16 +474,19 @@ def damaged_base(folder: Path, base: Path, change) -> str:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("part", "change", "says"),
     [
-        (lambda state: state.pop("proj_out.bias"), "proj_out.bias is missing"),  # which diffusers would make up
-        (lambda state: state.update(extra=torch.ones(2)), "extra is not part of the model"),
-        (lambda state: state["proj_out.bias"].fill_(torch.nan), "proj_out.bias holds NaN"),
+        # what is missing, diffusers and transformers would make up
+        ("transformer", lambda state: state.pop("proj_out.bias"), "proj_out.bias is missing"),
+        ("vae", lambda state: state.pop("decoder.conv_out.conv.bias"), "vae in base is not complete: decoder.conv_out"),
+        ("text_encoder", lambda state: state.pop("encoder.final_layer_norm.weight"), "encoder.final_layer_norm.weight"),
+        ("transformer", lambda state: state.update(extra=torch.ones(2)), "extra is not part of the model"),
+        ("transformer", lambda state: state["proj_out.bias"].fill_(torch.nan), "proj_out.bias holds NaN"),
     ],
 )
-def test_a_base_model_whose_tensors_are_not_right_is_refused(bases, tmp_path, change, says):
+def test_a_base_model_whose_tensors_are_not_right_is_refused(bases, tmp_path, part, change, says):
     with pytest.raises(ValueError, match=says):
-        Pipeline.load("cogvideox-2b", base=damaged_base(tmp_path / "base", bases["cogvideox"], change))
+        Pipeline.load("cogvideox-2b", base=damaged_base(tmp_path / "base", bases["cogvideox"], change, part))
 
 
 @pytest.mark.parametrize("config", ["[]", '{"num_layers": "x"}', '{"patch_size": 1}'])

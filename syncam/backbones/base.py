@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,7 @@ class Backbone:
         require_room(folder, dtype)
         cls._compare_transformer(folder, cls.transformer_class)
         with from_hub(str(folder)):
-            pipe = cls.pipeline_class.from_pretrained(
-                folder, dtype=cls._dtypes(dtype), local_files_only=True, use_safetensors=True
-            )
+            pipe = cls._pipe(folder, dtype)
         return cls._of_finite(card, pipe, folder)
 
     @classmethod
@@ -118,11 +117,24 @@ class Backbone:
                 transformer = cls.transformer_class.from_base(stock, **cls.transformer_config)
                 if path:
                     cls._put_added(transformer, path)
-            pipe = cls.pipeline_class.from_pretrained(
-                folder, dtype=cls._dtypes(dtype), use_safetensors=True, local_files_only=True, transformer=transformer
-            )
+            pipe = cls._pipe(folder, dtype, transformer=transformer)
         cls.adjust(pipe)
         return cls._of_finite(card, pipe, folder)
+
+    @classmethod
+    def _pipe(cls, folder: Path, dtype: torch.dtype, **parts: ModelMixin) -> DiffusionPipeline:
+        """A folder's pipeline.  Raises: ValueError if tensors are missing; left alone, they would be made up."""
+        options = {"use_safetensors": True, "local_files_only": True}
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        for name in ("text_encoder", "vae"):
+            library, kind = index[name]
+            part, said = getattr(import_module(library), kind).from_pretrained(
+                folder, subfolder=name, dtype=cls._dtypes(dtype).get(name, dtype), output_loading_info=True, **options
+            )
+            if said["missing_keys"]:
+                raise ValueError(f"the {name} in {folder.name} is not complete: {min(said['missing_keys'])} is missing")
+            parts[name] = part
+        return cls.pipeline_class.from_pretrained(folder, dtype=cls._dtypes(dtype), **options, **parts)
 
     @classmethod
     def _of_finite(cls, card: ModelCard, pipe: DiffusionPipeline, folder: Path) -> Backbone:
