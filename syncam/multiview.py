@@ -36,7 +36,7 @@ def camera_features(
     Args:
         c2w: (..., v, f, 4, 4), one pose per view and latent frame.
         relative: poses as seen from view 0 of the same frame (the published weights), else in the world's frame.
-        lenses: (v, 3, 3) intrinsics of pictures with one pixel for each token: then every token's ray as well.
+        lenses: (..., v, 3, 3) intrinsics of pictures with one pixel for each token: then every token's ray as well.
         grid: rows and columns of tokens.
     Returns: (..., v, f, 12), or with lenses (..., v, f, rows * columns, 12 + RAY_DIM), in c2w's dtype.
     """
@@ -52,7 +52,7 @@ def camera_features(
 
 
 def ray_features(pose: torch.Tensor, lenses: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """The ray of every token's centre: poses (..., v, f, 3, 4) in units, lenses (v, 3, 3) -> (..., v, f, s, RAY_DIM).
+    """The ray of every token: poses (..., v, f, 3, 4) in units, lenses (..., v, 3, 3) -> (..., v, f, s, RAY_DIM).
 
     A ray is given by its direction and moment (Pluecker coordinates; two rays meet where their reciprocal product is
     zero, which attention can compute) and by sines of three points on it around the scene's centre, in the manner of
@@ -60,7 +60,7 @@ def ray_features(pose: torch.Tensor, lenses: torch.Tensor, grid: tuple[int, int]
     """
     y, x = torch.meshgrid(*(torch.arange(size, dtype=pose.dtype) + 0.5 for size in grid), indexing="ij")
     in_camera = torch.linalg.inv(lenses) @ torch.stack([x, y, torch.ones_like(x)]).flatten(1)
-    direction = nn.functional.normalize((pose[..., :3] @ in_camera[:, None]).mT, dim=-1)
+    direction = nn.functional.normalize((pose[..., :3] @ in_camera.unsqueeze(-3)).mT, dim=-1)
     origin = pose[..., None, :, 3].expand_as(direction)
     nearest = origin - (origin * direction).sum(-1, keepdim=True) * direction
     points = torch.cat([nearest + depth * direction for depth in RAY_DEPTHS], -1)

@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from syncam.backbones.wan import MultiViewWanTransformer
-from syncam.cameras import Rig
+from syncam.cameras import Intrinsics, Rig
+from syncam.multiview import camera_features
 from syncam.pipeline import Pipeline
 from syncam.shot import Shot
-from syncam.training.embedded import EmbeddedConfig, train_embedded
+from syncam.training.embedded import CLOSE_UP, EmbeddedConfig, close_up, train_embedded
 
 TINY = {
     "num_scenes": 4,
@@ -63,6 +64,25 @@ def test_a_trained_model_generates_through_the_one_pipeline_and_shows_what_it_ma
         Shot("a red ball", Rig.from_text("5,10,0;5,10,60"), seed=1, num_inference_steps=2)
     )
     assert video.frames.shape == (2, 17, 128, 128, 3)
+
+
+def test_a_close_up_holds_the_subject_and_the_rays_of_its_latents():
+    """Each latent carries its ray, so that what is cut out and how it is seen can be compared to the last digit."""
+    c2w = torch.from_numpy(Rig.from_text("5,15,0;6,30,-70").c2w())
+    lenses = torch.from_numpy(Intrinsics.from_hfov(60.0, 8, 8).K).expand(2, -1, -1)
+    rays = camera_features(c2w[:, :1], False, 5.0, lenses, (8, 8)).unflatten(2, (8, 8)).movedim(-1, 1)
+    weight = torch.full((2, 1, 8, 8), 0.5)
+    weight[0, 0, 6, 1], weight[1, 0, 2:4, 4:6] = 9.0, 3.0
+    inside, loads, moved = close_up(rays, weight, lenses, torch.Generator().manual_seed(0))
+    expected = camera_features(c2w[:, :1], False, 5.0, moved, (CLOSE_UP, CLOSE_UP))
+    assert torch.allclose(inside.movedim(1, -1).flatten(2, 3), expected)
+    assert torch.allclose(loads.mean((2, 3)), torch.ones(2, 1))
+    assert (loads[0] > 1).sum() == 1 and (loads[1] > 1).sum() == 4
+    anywhere = {
+        tuple(close_up(rays, torch.ones(2, 1, 8, 8), lenses, torch.Generator().manual_seed(n))[2][0, :2, 2].tolist())
+        for n in range(9)
+    }
+    assert len(anywhere) > 3
 
 
 def test_a_killed_run_continues_to_the_same_weights(start):

@@ -58,6 +58,8 @@ TOY_NOTE = "A small model trained on a rendered toy world: one coloured subject 
 COMPLETE = "complete"  # a file beside the shards: no more will come
 FIT = Fit(toyworld.NUM_FRAMES, toyworld.FPS, toyworld.SIZE, toyworld.HFOV_DEG)
 LATENTS = toyworld.SIZE // embedded.PATCH  # of a latent frame, along each side
+CLOSE_UP = LATENTS // 2  # latents along each side of what is cut out around a subject
+LOOKS = ("far", "subject", "close", "subject")  # what the steps of training show, in turn
 SUBJECT_WEIGHT = 6.0  # what an error on the subject counts, compared with one elsewhere
 
 
@@ -303,6 +305,29 @@ def subject_weight(scene: toyworld.Scene | ToldScene, c2w: torch.Tensor, size: i
     return weight / weight.mean((2, 3), keepdim=True)
 
 
+def close_up(
+    latents: torch.Tensor, weight: torch.Tensor, lenses: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, ...]:
+    """Cut out the CLOSE_UP x CLOSE_UP latents that show most of the subject in the whole clip, and move the lens along.
+
+    Where nobody knows the subject's place and every latent weighs the same, any window will do.
+
+    Args: latents (n, c, f, h, w); weight (n, f, h, w), which is large at the subject; lenses (n, 3, 3) in latents.
+    Returns: the same of the windows, whose weights have mean 1 again.
+    """
+    inside = nn.functional.avg_pool2d(weight.sum(1, keepdim=True), CLOSE_UP, 1)
+    inside += 1e-3 * torch.rand(inside.shape, generator=generator)
+    best, columns = inside.flatten(1).argmax(1), inside.shape[-1]
+    corners = torch.stack([best % columns, best // columns], -1)
+    windows = [(..., slice(y, y + CLOSE_UP), slice(x, x + CLOSE_UP)) for x, y in corners.tolist()]
+    latents, weight = (
+        torch.stack([one[window] for one, window in zip(whole, windows, strict=True)]) for whole in (latents, weight)
+    )
+    lenses = lenses.clone()
+    lenses[:, :2, 2] -= corners
+    return latents, weight / weight.mean((2, 3), keepdim=True), lenses
+
+
 def build_model(config: EmbeddedConfig) -> TextToViews:
     """The trainable modules, from ``config.init`` or from random weights, in bfloat16."""
     if config.init:
@@ -349,7 +374,7 @@ def save_model(model: TextToViews, config: EmbeddedConfig, trained: TrainedRange
         relative_poses=config.relative_poses,
         pose_unit_m=POSE_UNIT_M,
         trained=trained,
-        num_inference_steps=12,
+        num_inference_steps=8,
         guidance_scale=1.0,
         source_guidance_scale=1.0,
         view_guidance_scale=2.0,
@@ -370,19 +395,21 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
     alone = stage == "base" or config.no_view_attention
     num_views = 1 if alone else rng.choices((4, 2, 1), (70, 15, 15))[0]
     num_views = min(num_views, dataset.num_views)
-    closely = step % 3 > 0  # four times the tokens, so a quarter of the views
-    num_scenes = max(1, config.views_per_step // (num_views * (4 if closely else 1)))
+    look = LOOKS[step % len(LOOKS)]
+    closely = look != "far"
+    num_scenes = max(1, config.views_per_step // (num_views * (4 if look == "close" else 1)))  # as many tokens in each
     latents, c2w, captions, weight = dataset.batch(rng, num_scenes, num_views)
+    lens = Intrinsics.from_hfov(toyworld.HFOV_DEG, LATENTS, LATENTS).K
+    lenses = torch.from_numpy(lens).expand(len(latents), -1, -1)
+    if look == "subject":
+        latents, weight, lenses = close_up(latents, weight, lenses, generator)
     captions = ["" if rng.random() < config.text_dropout else caption for caption in captions]
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
     sigma = noise_levels(num_scenes, closely, generator).repeat_interleave(num_views)
     cameras = view_ids = None
     if stage == "multiview":
-        lenses = None
-        if config.token_rays:
-            lens = torch.from_numpy(Intrinsics.from_hfov(toyworld.HFOV_DEG, LATENTS, LATENTS).K)
-            lenses = lens.expand(num_views, -1, -1)
-        cameras = camera_features(c2w, config.relative_poses, POSE_UNIT_M, lenses, (LATENTS, LATENTS))
+        lenses = lenses.unflatten(0, (num_scenes, num_views)) if config.token_rays else None
+        cameras = camera_features(c2w, config.relative_poses, POSE_UNIT_M, lenses, latents.shape[-2:])
         view_ids = torch.tensor(rng.sample(range(VIEW_IDS), num_views))
         sigma[given_views(len(captions), num_views, config, generator)] = 0.0
     return tokens, latents, cameras, view_ids, torch.randn(latents.shape, generator=generator), sigma, weight
