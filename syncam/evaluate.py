@@ -29,17 +29,26 @@ from syncam.preview import CAMERA_COLOURS
 from syncam.shot import SOLVERS, Shot
 from syncam.video import MultiViewVideo, write_mp4
 
-SWEEP_STEPS = (4, 8, 12, 20, 50)
-SWEEP = {
-    f"{solver}, {steps} steps": {"solver": solver, "num_inference_steps": steps}
+SOLVER_STEPS = {
+    solver: {steps: {"solver": solver, "num_inference_steps": steps} for steps in (4, 8, 12, 20, 50)}
     for solver in SOLVERS["wan"]
-    for steps in SWEEP_STEPS
 }
-SWEEP |= {f"guidance {scale:g}": {"guidance_scale": scale} for scale in (1.0, 1.25, 1.5, 2.0, 3.0, 5.0)}
-SWEEP |= {
-    f"guidance 3 on {begin:.0%} to {end:.0%} of the steps": {"guidance_scale": 3.0, "guidance_interval": (begin, end)}
-    for begin, end in ((0.0, 0.5), (0.25, 0.75), (0.5, 1.0))
+GUIDANCE_SCALES = {
+    f"guidance by the {kind}": {scale: {field: scale} for scale in (1.0, 1.5, 2.0, 3.0, 4.0)}
+    for kind, field in (("text", "guidance_scale"), ("other views", "view_guidance_scale"))
 }
+GUIDED_PARTS = {
+    "guided part": {
+        f"{begin:g} to {end:g}": {"guidance_interval": (begin, end)}
+        for begin, end in ((0, 0.5), (0.25, 0.75), (0.5, 1))
+    }
+}
+SWEEP = SOLVER_STEPS | GUIDANCE_SCALES | GUIDED_PARTS  # of each line its points, and what a shot is given there
+FOUND, COLOUR, SHAPE = "subject found, %", "colour as asked, %", "shape as asked, %"
+REPROJECTION = "reprojection error, % of width"
+ELEVATION, DISTANCE = "elevation error, degrees (median)", "distance error, % (median)"
+SECONDS = "seconds for four views (median)"
+SWEPT = (REPROJECTION, SHAPE, FOUND, COLOUR, ELEVATION, DISTANCE, SECONDS)
 SHEET_FRAMES = (0, 8, 16)
 SHEET_SCENES = 10
 # Of the others, nobody knows where in the world the subject is: a prompt doesn't tell.
@@ -115,38 +124,42 @@ def evaluate(model: str, out: Path, num_scenes: int, seed: int, **settings) -> s
 def sweep(model: str, out: Path, num_scenes: int, seed: int) -> str:
     """Quality against steps, solver and guidance, four views each; write ``sweep.md``, ``sweep.json``, ``sweep.html``.
 
-    Returns: the table, as Markdown.
+    Returns: the table, as Markdown, a row for each setting.
     """
     out.mkdir(parents=True, exist_ok=True)
     pipeline = Pipeline.load(model)
-    rows: dict[str, list[dict]] = {}
+    points = {(line, at): settings for line, settings_at in SWEEP.items() for at, settings in settings_at.items()}
+    rows: dict[tuple, list[dict]] = {point: [] for point in points}
+    seconds: dict[tuple, list[float]] = {point: [] for point in points}
     for number in tqdm(range(num_scenes), desc="scenes"):
         scene, shot = held_out(seed, number)
-        for name, settings in SWEEP.items():
+        for point, settings in points.items():
             video = pipeline.generate(replace(shot, **settings))
-            seconds = {"seconds": np.array([video.recipe["seconds"]["denoise"]])}
-            rows.setdefault(name, []).append(measure_scene(video, scene, of_this_scene=False) | seconds)
-    figures = {}
-    for name, row in rows.items():
-        seconds = float(np.median(np.concatenate([measures.pop("seconds") for measures in row])))
-        figures[name] = summarise(row) | {"seconds for four views (median)": seconds}
-    table = as_table(figures)
-    (out / "sweep.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+            rows[point].append(measure_scene(video, scene, of_this_scene=False))
+            seconds[point].append(video.recipe["seconds"]["denoise"])
+    figures = {point: summarise(row) | {SECONDS: float(np.median(seconds[point]))} for point, row in rows.items()}
+    by_name = {f"{line}, {at}": column for (line, at), column in figures.items()}
+    table = as_table({name: {at: column[name] for at, column in by_name.items()} for name in SWEPT})
+    (out / "sweep.json").write_text(json.dumps(by_name, indent=1), encoding="utf-8")
     (out / "sweep.md").write_text(table, encoding="utf-8")
     sweep_plot(figures).write_html(out / "sweep.html", include_plotlyjs=True)
     return table
 
 
-def sweep_plot(figures: dict[str, dict[str, float]]) -> go.Figure:
-    """Reprojection error and shape against the number of steps, a line for each solver."""
-    plot = make_subplots(1, 2, subplot_titles=("reprojection error, % of width", "shape as asked, %"))
-    for colour, solver in zip(CAMERA_COLOURS, SOLVERS["wan"], strict=False):
-        for column, figure in enumerate(("reprojection error, % of width", "shape as asked, %"), 1):
-            values = [figures[f"{solver}, {steps} steps"][figure] for steps in SWEEP_STEPS]
-            style = {"line_color": colour, "name": solver, "showlegend": column == 1}
-            plot.add_scatter(x=SWEEP_STEPS, y=values, row=1, col=column, **style)
-    plot.update_xaxes(title="denoising steps", type="log", tickvals=SWEEP_STEPS)
-    return plot.update_layout(template="plotly_white", width=1000, height=380)
+def sweep_plot(figures: dict[tuple, dict[str, float]]) -> go.Figure:
+    """Reprojection error and shape against steps, a line for each solver, and against scales of guidance."""
+    sides = ("denoising steps", SOLVER_STEPS), ("scale of guidance", GUIDANCE_SCALES)
+    plot = make_subplots(2, 2, shared_xaxes=True, shared_yaxes=True, vertical_spacing=0.06, horizontal_spacing=0.03)
+    for column, (axis, lines) in enumerate(sides, 1):
+        for colour, line in zip(CAMERA_COLOURS[3 * column - 3 :], lines, strict=False):
+            for row, name in enumerate((REPROJECTION, SHAPE), 1):
+                values = [figures[line, at][name] for at in lines[line]]
+                style = {"line_color": colour, "name": line, "showlegend": row == 1}
+                plot.add_scatter(x=list(lines[line]), y=values, row=row, col=column, **style)
+                plot.update_yaxes(title=name, row=row, col=1)
+        plot.update_xaxes(type="log", tickvals=list(lines[line]), col=column)
+        plot.update_xaxes(title=axis, row=2, col=column)
+    return plot.update_layout(template="plotly_white", width=1000, height=560)
 
 
 def summarise(row: list[dict[str, np.ndarray]]) -> dict[str, float]:
@@ -158,17 +171,17 @@ def summarise(row: list[dict[str, np.ndarray]]) -> dict[str, float]:
         return float(function(values)) if len(values) else float("nan")
 
     return {
-        "subject found, %": 100 * over(np.mean, joined["found"]),
-        "colour as asked, %": 100 * over(np.mean, joined["colour"]),
-        "shape as asked, %": 100 * over(np.mean, joined["shape"]),
-        "reprojection error, % of width": over(np.mean, joined["reprojection"]),
+        FOUND: 100 * over(np.mean, joined["found"]),
+        COLOUR: 100 * over(np.mean, joined["colour"]),
+        SHAPE: 100 * over(np.mean, joined["shape"]),
+        REPROJECTION: over(np.mean, joined["reprojection"]),
         "the same, median over scenes": over(np.median, per_scene),
         "subject's place, half of the cameras against the others, % of the scene's size (median)": over(
             np.median, joined["halves"]
         ),
         "subject's place in the world, % of the scene's size (median)": over(np.median, joined["world"]),
-        "elevation error, degrees (median)": over(np.median, joined["elevation"]),
-        "distance error, % (median)": over(np.median, joined["distance"]),
+        ELEVATION: over(np.median, joined["elevation"]),
+        DISTANCE: over(np.median, joined["distance"]),
         "pairs of views without lag, %": 100 * over(np.mean, joined["lag"] == 0),
     }
 
