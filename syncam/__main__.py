@@ -336,7 +336,7 @@ def add_evaluate(commands) -> None:
     command = commands.add_parser("evaluate", help="measure synchrony and cameras against the rendered truth")
     command.add_argument("--model", default="embedded", help="a model's name or a folder of weights (embedded)")
     command.add_argument("--out", type=Path, default=Path("outputs/evaluation"), help="folder (%(default)s)")
-    command.add_argument("--num-scenes", type=int, default=24, help="held-out scenes (%(default)s)")
+    command.add_argument("--num-scenes", type=int, default=16, help="held-out scenes (%(default)s)")
     command.add_argument("--seed", type=int, default=0, help="which held-out scenes (%(default)s)")
     command.add_argument("--sweep", action="store_true", help="quality against steps, solver and guidance instead")
     command.set_defaults(run=evaluate)

@@ -19,11 +19,18 @@ from syncam.multiview import MultiViewTransformer
 FULL_STEPS = 0.2  # the part of the steps, from the beginning, that is never left out
 
 
+def refuse_changing_tokens(transformer: MultiViewTransformer) -> None:
+    """Raises: ValueError for a model that looks closer at some steps, where another step's update does not fit."""
+    if transformer.config.get("close_below"):
+        raise ValueError("MagCache is not for this model, which has other tokens in some steps than in others")
+
+
 @contextmanager
 def mag_cache(
     transformer: MultiViewTransformer, num_steps: int, threshold: float, ratios: tuple[float, ...]
 ) -> Iterator[None]:
     """Leave out steps of one generation while this lasts; nothing of it stays, whatever happens."""
+    refuse_changing_tokens(transformer)
     config = MagCacheConfig(threshold, retention_ratio=FULL_STEPS, num_inference_steps=num_steps, mag_ratios=[*ratios])
     transformer.enable_cache(config)
     try:
@@ -41,6 +48,7 @@ class Calibration:
 
     @contextmanager
     def of(self, transformer: MultiViewTransformer, num_steps: int) -> Iterator[None]:
+        refuse_changing_tokens(transformer)
         # one step more than will run: at the last, the hooks print what they know and forget it
         transformer.enable_cache(MagCacheConfig(calibrate=True, num_inference_steps=num_steps + 1))
         hook = HookRegistry.check_if_exists_or_initialize(transformer.multi_view_blocks()[0])

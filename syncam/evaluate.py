@@ -8,6 +8,7 @@ of views that know nothing of each other). The measures themselves are in :mod:`
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import plotly.graph_objects as go
+import torch
 from PIL import Image
 from plotly.subplots import make_subplots
 from tqdm.auto import tqdm
@@ -82,6 +84,13 @@ def views_of_a_given_video(pipeline: Pipeline, scene: toyworld.Scene, shot: Shot
     return replace(video, frames=np.concatenate([given, video.frames[1:]]))
 
 
+def load_alone(model: str) -> Pipeline:
+    """A pipeline on all cores, which otherwise leaves one free: no page waits for it here."""
+    pipeline = Pipeline.load(model)
+    torch.set_num_threads(os.cpu_count() or 1)
+    return pipeline
+
+
 def evaluate(model: str, out: Path, num_scenes: int, seed: int, **settings) -> str:
     """Measure a model on held-out prompts, seeds and rigs; write ``table.md``, ``figures.json`` and ``sheet.png``.
 
@@ -89,7 +98,7 @@ def evaluate(model: str, out: Path, num_scenes: int, seed: int, **settings) -> s
     Returns: the table, as Markdown.
     """
     out.mkdir(parents=True, exist_ok=True)
-    pipeline = Pipeline.load(model)
+    pipeline = load_alone(model)
 
     def together(scene: toyworld.Scene, shot: Shot) -> MultiViewVideo:
         return pipeline.generate(shot)
@@ -127,7 +136,7 @@ def sweep(model: str, out: Path, num_scenes: int, seed: int) -> str:
     Returns: the table, as Markdown, a row for each setting.
     """
     out.mkdir(parents=True, exist_ok=True)
-    pipeline = Pipeline.load(model)
+    pipeline = load_alone(model)
     points = {(line, at): settings for line, settings_at in SWEEP.items() for at, settings in settings_at.items()}
     rows: dict[tuple, list[dict]] = {point: [] for point in points}
     seconds: dict[tuple, list[float]] = {point: [] for point in points}
@@ -159,7 +168,8 @@ def sweep_plot(figures: dict[tuple, dict[str, float]]) -> go.Figure:
                 plot.update_yaxes(title=name, row=row, col=1)
         plot.update_xaxes(type="log", tickvals=list(lines[line]), col=column)
         plot.update_xaxes(title=axis, row=2, col=column)
-    return plot.update_layout(template="plotly_white", width=1000, height=560)
+    margin = {"l": 60, "r": 15, "t": 15, "b": 60}
+    return plot.update_layout(template="plotly_white", width=1000, height=480, margin=margin)
 
 
 def summarise(row: list[dict[str, np.ndarray]]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ import pytest
 from syncam.__main__ import main
 from syncam.cameras import Rig
 from syncam.memory import Cost
-from syncam.pipeline import Pipeline
+from syncam.pipeline import Pipeline, write_manifest
 from syncam.shot import ASSETS_FOLDER, KNOWN_MODELS, Shot, Stopped
 from tests.tiny import FAMILIES, save_base
 
 RIG = Rig.from_text("5,15,0;5,15,40")
+CALIBRATED = ["a red ball", "--rig", "5,15,0;5,15,40", "--num-inference-steps", "4", "--num-frames", "5"]
 FLAT = (1.0,) * 10  # ratios of a model whose blocks would do the same in every step
 
 
@@ -97,8 +99,28 @@ def test_ratios_that_are_none_are_refused(ratios, pipeline):
         shot(mag_cache=0.1, mag_ratios=ratios).resolved(pipeline.card)
 
 
-def test_the_command_line_calibrates_and_uses_what_it_wrote(tmp_path, capsys):
-    common = ["a red ball", "--rig", "5,15,0;5,15,40", "--num-inference-steps", "4", "--num-frames", "5"]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The embedded model, told never to look closer: then the tokens of all steps are the same."""
+    folder = tmp_path_factory.mktemp("caching") / "model"
+    shutil.copytree(ASSETS_FOLDER / "embedded", folder)
+    path = folder / "transformer" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"close_below": 0.0}))
+    write_manifest(folder)
+    return folder
+
+
+@pytest.mark.parametrize("command", ["calibrate", "generate"])
+def test_a_model_whose_tokens_change_on_the_way_is_refused(command, tmp_path, capsys):
+    (tmp_path / "ratios.json").write_text("[1, 1, 1, 1]")
+    options = {"calibrate": [], "generate": ["--mag-cache", "0.1", "--mag-ratios", str(tmp_path / "ratios.json")]}
+    with pytest.raises(SystemExit):
+        main([command, *CALIBRATED, *options[command], "--out", str(tmp_path / "out")])
+    assert "MagCache is not for this model" in capsys.readouterr().err
+
+
+def test_the_command_line_calibrates_and_uses_what_it_wrote(folder, tmp_path, capsys):
+    common = [*CALIBRATED, "--model", str(folder)]
     assert main(["calibrate", *common, "--out", str(tmp_path / "ratios.json")]) == 0
     ratios = json.loads((tmp_path / "ratios.json").read_text())
     assert len(ratios) == 4
@@ -107,14 +129,11 @@ def test_the_command_line_calibrates_and_uses_what_it_wrote(tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "recipe.json").read_text())["mag_ratios"] == ratios
 
 
-def test_a_model_folder_keeps_what_was_calibrated_in_its_card(tmp_path, capsys):
-    folder = tmp_path / "model"
-    shutil.copytree(ASSETS_FOLDER / "embedded", folder)
-    common = ["a red ball", "--rig", "5,15,0;5,15,40", "--num-inference-steps", "3", "--num-frames", "5"]
-    assert main(["calibrate", *common, "--model", str(folder)]) == 0
+def test_a_model_folder_keeps_what_was_calibrated_in_its_card(folder, capsys):
+    assert main(["calibrate", *CALIBRATED, "--model", str(folder)]) == 0
     pipeline = Pipeline.load(str(folder))  # and its manifest still agrees
-    assert len(pipeline.card.mag_ratios) == 3
+    assert len(pipeline.card.mag_ratios) == 4
     assert shot(mag_cache=0.1, width=64, height=64).resolved(pipeline.card).mag_ratios == pipeline.card.mag_ratios
     with pytest.raises(SystemExit):
-        main(["calibrate", *common, "--model", "wan2.1-1.3b"])
+        main(["calibrate", *CALIBRATED, "--model", "wan2.1-1.3b"])
     assert "say --out FILE.json" in capsys.readouterr().err
