@@ -24,7 +24,8 @@ SCENE_SIZE_M = 4.0  # across: no subject goes further than 2 m from the centre
 FAR_M = 1e4  # as good as infinitely far
 LEAST_SINE = 0.25  # of the angle between two directions that can fix a place
 CROP = 24  # pixels of the square that a shape is read from
-SMOOTH, RIPPLE = 1.5, 14  # before it is read: deviation of a blur, in pixels at 128; of the ripples it learns to ignore
+SMOOTH = 1.5  # before it is read: deviation of a blur, in pixels at 128
+RIPPLE, SHIFT = 14, 2.0  # what it learns to ignore: the most deviation of ripples, and of a patch's place, in pixels
 
 
 def _chroma(frames: np.ndarray) -> np.ndarray:
@@ -205,15 +206,27 @@ def rippled(frame: np.ndarray, rng: random.Random) -> np.ndarray:
     return np.clip(frame + fine.permute(1, 2, 0).numpy(), 0, 255).astype(np.uint8)
 
 
+def broken(frame: np.ndarray, rng: random.Random) -> np.ndarray:
+    """A frame (h, w, 3) uint8 in patches that don't quite meet, as a model that draws patch by patch may leave it."""
+    size, noise = rng.choice((8, 16)), np.random.default_rng(rng.getrandbits(32))
+    height, width = frame.shape[:2]
+    rows, columns = np.indices((height, width))
+    patch = (rows + noise.integers(size)) // size, (columns + noise.integers(size)) // size
+    deviation = rng.uniform(0, SHIFT)
+    shifts = noise.normal(0, deviation, (2, height // size + 2, width // size + 2)).round().astype(int)
+    down, right = shifts[0][patch], shifts[1][patch]
+    return frame[np.clip(rows + down, 0, height - 1), np.clip(columns + right, 0, width - 1)]
+
+
 @lru_cache
 def shape_reader(num_scenes: int = 800, epochs: int = 16) -> ShapeReader:
-    """A reader trained on freshly rendered subjects, some with ripples, the same every time; half a minute."""
+    """A reader trained on freshly rendered subjects, sound and damaged, the same every time; a minute."""
     crops, labels = [], []
     for number in range(num_scenes):
         rng = random.Random(f"shapes {number}")
         scene = toyworld.Scene.sample(rng)
         for frame in toyworld.record(scene, toyworld.sample_rig(rng, 1), 3).frames[0]:
-            for seen in (frame, rippled(frame, rng)):
+            for seen in (frame, rippled(frame, rng), broken(frame, rng)):
                 crop = crop_subject(seen, scene.colour)
                 if crop is not None:
                     crops.append(crop)

@@ -12,6 +12,7 @@ from syncam.cameras import Intrinsics, Rig
 from syncam.evaluate import held_out, summarise
 from syncam.measures import (
     CameraReader,
+    broken,
     lags,
     measure,
     measure_scene,
@@ -83,15 +84,24 @@ def test_shapes_are_told_apart_and_a_bounce_has_no_lag():
     assert shape_reader() is shape_reader()
 
 
-def test_the_ripples_of_an_autoencoder_are_not_read_as_corners():
-    codec, right = PatchCodec.from_pretrained(ASSETS_FOLDER / "embedded" / "vae"), []
-    for number in range(10):
+def through_the_codec(frames, rng):
+    codec = PatchCodec.from_pretrained(ASSETS_FOLDER / "embedded" / "vae")
+    decoded = codec.decode(codec.encode(clip_to_float(frames)).latents).sample.permute(0, 2, 3, 4, 1)
+    return ((decoded.clamp(-1, 1) + 1) * 127.5).byte().numpy()[:, 4]
+
+
+def in_patches(frames, rng):
+    return np.stack([broken(frame, rng) for frame in frames[:, 4]])
+
+
+@pytest.mark.parametrize("damaged", [through_the_codec, in_patches])
+def test_ripples_and_edges_between_patches_are_not_read_as_corners(damaged):
+    rng, right = random.Random(0), []
+    for number in range(40):
         scene, rig = scene_and_rig(number)
-        frames = toyworld.record(scene, rig, 5).frames
-        decoded = codec.decode(codec.encode(clip_to_float(frames)).latents).sample.permute(0, 2, 3, 4, 1)
-        frames = ((decoded.clamp(-1, 1) + 1) * 127.5).byte().numpy()
-        right += [shape == scene.shape for shape in shape_reader().read(frames[:, 4], scene.colour)]
-    assert np.mean(right) > 0.9
+        frames = damaged(toyworld.record(scene, rig, 5).frames, rng)
+        right += [shape == scene.shape for shape in shape_reader().read(frames, scene.colour)]
+    assert np.mean(right) > 0.87
 
 
 def scene_and_rig(number: int):
