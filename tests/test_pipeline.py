@@ -286,6 +286,23 @@ def test_both_families_run_in_bfloat16_as_they_do_on_an_accelerator(pipelines, b
     assert 0 < np.abs(frames[0] - frames[1]).mean() < 8
 
 
+def made_by(stock, wanted: Shot, backbone, **options) -> torch.Tensor:
+    """Latents of a resolved shot's views, each by itself, as diffusers' own pipeline makes them."""
+    return stock(
+        prompt=[wanted.prompt] * len(wanted.rig),
+        negative_prompt=[wanted.negative_prompt] * len(wanted.rig),
+        height=wanted.height,
+        width=wanted.width,
+        num_frames=wanted.num_frames,
+        num_inference_steps=wanted.num_inference_steps,
+        guidance_scale=wanted.guidance_scale,
+        latents=backbone.own(backbone.noise(wanted)),
+        max_sequence_length=backbone.text_shape()[0],
+        output_type="latent",
+        **options,
+    ).frames
+
+
 @FAMILY_NAMES
 def test_an_untrained_module_gives_the_base_models_own_videos(bases, family, monkeypatch):
     """View by view what diffusers' own pipeline makes of the same noise, sampler and settings."""
@@ -299,20 +316,7 @@ def test_an_untrained_module_gives_the_base_models_own_videos(bases, family, mon
     stock = {"wan": WanPipeline, "cogvideox": CogVideoXPipeline}[family].from_pretrained(bases[family])
     stock.set_progress_bar_config(disable=True)
     stock.scheduler = backbone.pipe.scheduler
-    extra = {"use_dynamic_cfg": True} if family == "cogvideox" else {}
-    latents = stock(
-        prompt=[wanted.prompt] * 2,
-        negative_prompt=[wanted.negative_prompt] * 2,
-        height=48,
-        width=32,
-        num_frames=9,
-        num_inference_steps=2,
-        guidance_scale=wanted.guidance_scale,
-        latents=backbone.own(backbone.noise(wanted)),
-        output_type="latent",
-        max_sequence_length=backbone.text_shape()[0],
-        **extra,
-    ).frames
+    latents = made_by(stock, wanted, backbone, **({"use_dynamic_cfg": True} if family == "cogvideox" else {}))
     video = ours.generate(tiny_shot(2))
     assert np.array_equal(video.frames[0], backbone.decode(backbone.ours(latents)[:1].detach()))
 
@@ -604,19 +608,7 @@ def test_cogvideox_5b_steps_as_published_with_its_stochastic_solver(tmp_path):
     stock = CogVideoXPipeline.from_pretrained(tmp_path)
     stock.set_progress_bar_config(disable=True)
     stock.scheduler = CogVideoXDPMScheduler.from_config(stock.scheduler.config, timestep_spacing="trailing")
-    latents = stock(
-        prompt=[wanted.prompt] * 2,
-        negative_prompt=[wanted.negative_prompt] * 2,
-        height=48,
-        width=32,
-        num_frames=9,
-        num_inference_steps=4,
-        guidance_scale=wanted.guidance_scale,
-        use_dynamic_cfg=True,
-        generator=[torch.Generator().manual_seed(wanted.seed + 1 + view) for view in range(2)],
-        latents=backbone.own(backbone.noise(wanted)),
-        max_sequence_length=backbone.text_shape()[0],
-        output_type="latent",
-    ).frames
+    generators = [torch.Generator().manual_seed(wanted.seed + 1 + view) for view in range(2)]
+    latents = made_by(stock, wanted, backbone, use_dynamic_cfg=True, generator=generators)
     assert np.array_equal(video.frames[1], backbone.decode(backbone.ours(latents)[1:].detach()))
     assert seen[-2].preview.shape == (2, 48, 32, 3)
