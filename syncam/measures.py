@@ -25,7 +25,7 @@ FAR_M = 1e4  # as good as infinitely far
 LEAST_SINE = 0.25  # of the angle between two directions that can fix a place
 CROP = 24  # pixels of the square that a shape is read from
 SMOOTH = 1.5  # before it is read: deviation of a blur, in pixels at 128
-RIPPLE, SHIFT = 14, 2.0  # what it learns to ignore: the most deviation of ripples, and of a patch's place, in pixels
+SOFT, RIPPLE, SHIFT = 2.0, 14, 2.0  # what it learns to ignore: the most blur, ripples, and displacement of a patch
 
 
 def _chroma(frames: np.ndarray) -> np.ndarray:
@@ -178,11 +178,12 @@ class ShapeReader(nn.Module):
 
 
 def crop_subject(frame: np.ndarray, colour: str) -> torch.Tensor | None:
-    """The subject's outline and its brightness, scaled to one size: (2, CROP, CROP), or None if it isn't found.
+    """How much of the subject's colour there is, and the brightness, scaled to one size: (2, CROP, CROP).
 
-    Both of the smoothed frame: the ripples of an autoencoder are not to be read as corners.
+    None if it isn't found. Both of the smoothed frame: the ripples of an autoencoder are not to be read as corners; and
+    both by degrees, for a mask of a few pixels has no shape.
     """
-    frame = np.array(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(SMOOTH * len(frame) / 128)))
+    frame = _blurred(frame, SMOOTH)
     mask = torch.from_numpy(subject_mask(frame, colour))
     if mask.sum() < MIN_PIXELS:
         return None
@@ -192,10 +193,17 @@ def crop_subject(frame: np.ndarray, colour: str) -> torch.Tensor | None:
     middle = [2 * (float(line.float().mean()) + 0.5) / size - 1 for line in (columns, rows)]
     grid = torch.tensor([[half, 0, middle[0]], [0, half, middle[1]]])
     grid = nn.functional.affine_grid(grid[None], (1, 2, CROP, CROP), align_corners=False)
+    coloured = torch.from_numpy(_chroma(frame) @ _wanted_chroma(colour))
     brightness = torch.from_numpy(frame).float().mean(-1) / 255
-    planes = torch.stack([mask.float(), brightness])[None]
+    planes = torch.stack([coloured, brightness])[None]
     crop = nn.functional.grid_sample(planes, grid, align_corners=False, padding_mode="border")[0]
-    return torch.stack([crop[0], crop[1] - crop[1].mean()])
+    full = crop[0].quantile(0.93)  # where there is nothing but subject
+    return torch.stack([(crop[0] / full).clamp(-0.2, 1.2), crop[1] - crop[1].mean()])
+
+
+def _blurred(frame: np.ndarray, deviation: float) -> np.ndarray:
+    """deviation: in pixels of a frame that is 128 high."""
+    return np.array(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(deviation * len(frame) / 128)))
 
 
 def rippled(frame: np.ndarray, rng: random.Random) -> np.ndarray:
@@ -226,7 +234,8 @@ def shape_reader(num_scenes: int = 800, epochs: int = 16) -> ShapeReader:
         rng = random.Random(f"shapes {number}")
         scene = toyworld.Scene.sample(rng)
         for frame in toyworld.record(scene, toyworld.sample_rig(rng, 1), 3).frames[0]:
-            for seen in (frame, rippled(frame, rng), broken(frame, rng)):
+            soft, waves = _blurred(frame, rng.uniform(0, SOFT)), rippled(frame, rng)
+            for seen in (frame, soft, waves, broken(waves, rng)):
                 crop = crop_subject(seen, scene.colour)
                 if crop is not None:
                     crops.append(crop)
