@@ -4,8 +4,13 @@ import random
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
 
 from syncam.rig_formats import read_rig
+
+# A machine under load is slow, not wrong.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncam.cameras import (
+    EASINGS,
     MAX_VIEWS,
     FreeCamera,
     Intrinsics,
+    LensModel,
     MovingCamera,
     OrbitCamera,
     Rig,
+    interpolate_poses,
     look_at_centre,
+    quaternions_of,
     relative_to_first,
+    rotations_of,
 )
 
 distances = st.floats(0.1, 1000)
@@ -198,9 +203,81 @@ def test_a_moving_camera_passes_through_its_keyframes_and_always_looks_at_the_ce
     assert np.allclose(between[:, :3, 3] + distance * between[:, :3, 2], 0, atol=1e-9)
 
 
+@pytest.mark.parametrize("easing", EASINGS)
+def test_a_key_is_passed_at_its_time_and_left_as_its_easing_says(easing):
+    camera = MovingCamera(
+        (OrbitCamera(4, 0, 0), OrbitCamera(4, 0, 60), OrbitCamera(4, 30, 60)), easing, (0.2, 0.5, 0.9)
+    )
+    places = [FreeCamera(pose).place() for pose in camera.c2w(np.array([0, 0.2, 0.35, 0.5, 0.9, 1]))]
+    assert np.allclose([places[i] for i in (0, 1, 3, 4, 5)], [(4, 0, 0)] * 2 + [(4, 0, 60)] + [(4, 30, 60)] * 2)
+    halfway = {"linear": 30, "smooth": 30, "ease-in": 15, "ease-out": 45, "hold": 0}
+    assert places[2][2] == pytest.approx(halfway[easing])
+
+
+def test_every_way_between_two_keys_may_have_its_own_easing():
+    camera = MovingCamera((OrbitCamera(3, 0, 0), OrbitCamera(3, 0, 10), OrbitCamera(3, 0, 20)), ("hold", "linear"))
+    places = [FreeCamera(pose).place()[2] for pose in camera.c2w(np.array([0.0, 0.49, 0.5, 0.75, 1]))]
+    assert np.allclose(places, [0, 0, 10, 15, 20])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"easing": "jump"}, "easing must be one of"),
+        ({"easing": ("linear",)}, "3 keyframes have 2 ways between them, got 1"),
+        ({"times": (0, 1)}, "times must be 3 increasing"),
+        ({"times": (0, 0.5, 0.5)}, "times must be 3 increasing"),
+        ({"times": (0, 0.5, 1.5)}, "times must be 3 increasing"),
+        ({"times": (0, float("nan"), 1)}, "times must be 3 increasing"),
+    ],
+)
+def test_keys_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        MovingCamera((OrbitCamera(3, 0, 0), OrbitCamera(3, 0, 10), OrbitCamera(3, 0, 20)), **options)
+    with pytest.raises(ValueError, match="keyframe 2 must be a camera that stands still"):
+        MovingCamera((OrbitCamera(3, 0, 0), FreeCamera(look_at_centre(3, 0, [0, 5]))))
+
+
+def test_a_path_through_few_poses_of_a_circle_stays_near_the_circle():
+    poses, times = look_at_centre(4, 10, np.linspace(0, 90, 4)), np.linspace(0, 1, 31)
+    path = FreeCamera(poses).c2w(times)
+    assert np.array_equal(path[::10], poses)  # through what was given, to the last digit
+    circle = look_at_centre(4, 10, 90 * times)
+    assert np.abs(path[..., :3, 3] - circle[..., :3, 3]).max() < 0.06  # straight lines would be 0.135 off
+    assert np.abs(path[..., :3, :3] - circle[..., :3, :3]).max() < 0.003
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(places, min_size=2, max_size=6, unique=True), st.integers(0, 99))
+def test_poses_between_poses_are_rotations_that_turn_the_short_way_at_even_speed(path, percent):
+    poses, knots = look_at_centre(*np.array(path).T), np.linspace(0, 1, len(path))
+    middle = interpolate_poses(poses, knots, np.array([(knots[1]) * percent / 100]))[0]
+    assert is_rotation(middle[:3, :3])
+
+    def angle(a, b):
+        return np.arccos(np.clip((np.trace(a[:3, :3].T @ b[:3, :3]) - 1) / 2, -1, 1))
+
+    assert angle(poses[0], middle) == pytest.approx(angle(poses[0], poses[1]) * percent / 100, abs=1e-6)
+
+
+@given(st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: np.linalg.norm(q) > 0.1))
+def test_quaternions_and_rotations_are_each_others_inverse(quaternion):
+    rotation = rotations_of(quaternion)
+    assert is_rotation(rotation) and np.allclose(rotations_of(quaternions_of(rotation)), rotation, atol=1e-12)
+
+
+def test_a_lens_model_that_cannot_be_is_refused():
+    good = {"model": "OPENCV_FISHEYE", "width": 64, "height": 48, "parameters": (("k1", 0.1),)}
+    assert LensModel(**good) == LensModel(**good)
+    for wrong in ({"model": ""}, {"width": 0}, {"parameters": (("k1", float("inf")),)}, {"parameters": (("", 1.0),)}):
+        with pytest.raises(ValueError):
+            LensModel(**(good | wrong))
+
+
 def test_only_cameras_that_move_say_so():
     still, other = OrbitCamera(3, 0, 0), OrbitCamera(3, 0, 30)
     assert not still.moves and MovingCamera((still, other)).moves and not MovingCamera((still, still)).moves
+    assert MovingCamera((still, OrbitCamera(3, 0, 360))).moves  # a whole turn
     poses = np.stack([look_at_centre(3, 0, 0), look_at_centre(3, 0, 30)])
     assert FreeCamera(poses).moves and not FreeCamera(poses[:1]).moves
 

@@ -226,7 +226,12 @@ def test_a_slider_moves_its_frustum_at_once_and_keeps_the_viewpoint(onlooker):
 
 MOVING = MovingCamera((OrbitCamera(4, 0, -40), OrbitCamera(5, 20, 10), OrbitCamera(4.5, 5, 30)), easing="smooth")
 FREE = FreeCamera(read_rig("4,20,30;5,40,-100").c2w()[:, 0], label="<b>free</b>")
-RIGS = {name: Rig(file.cameras[:8]) for name, file in list_presets().items()} | {"odd": Rig((MOVING, FREE))}
+KEYED = [
+    MovingCamera((OrbitCamera(4, 0, 0), OrbitCamera(4, 0, 360)), ("ease-in",), (0.1, 0.9)),
+    MovingCamera(tuple(FreeCamera(pose) for pose in read_rig("corners").c2w()[:, 0]), "smooth", (0, 0.2, 0.7, 1)),
+    MovingCamera((FreeCamera(FREE.poses[0]), OrbitCamera(5, 40, 80), OrbitCamera(3, 1, 2)), ("hold", "ease-out")),
+]
+RIGS = {name: Rig(file.cameras[:8]) for name, file in list_presets().items()} | {"odd": Rig((MOVING, FREE, *KEYED))}
 
 
 def test_the_picture_in_the_page_is_the_python_figure(onlooker):

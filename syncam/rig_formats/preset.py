@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from syncam.cameras import Camera, FreeCamera, Intrinsics, MovingCamera, OrbitCamera
+from syncam.cameras import Camera, FreeCamera, Intrinsics, LensModel, MovingCamera, OrbitCamera
 from syncam.rig_formats.camera_file import MAX_CAMERAS, MAX_LABEL, TITLES, CameraFile, CameraList, nearest_rotations
 from syncam.rig_formats.fields import matrix_of, number_of, rows_of, text_of
 
@@ -18,6 +18,7 @@ RIG_AXES = (
     "c2w matrices camera-to-world with OpenCV camera axes (x right, y down, z forward)"
 )
 _PLACE = ("distance_m", "elevation_deg", "azimuth_deg")
+_COMMON = ("label", "intrinsics", "lens_model")
 
 
 def from_document(data: dict) -> CameraFile:
@@ -61,25 +62,56 @@ def _camera_from_entry(entry: Any, unknown: set[str]) -> Camera:
         if not isinstance(lens, dict) or set(lens) != {"fx", "fy", "cx", "cy", "width", "height"}:
             raise ValueError("intrinsics holds fx, fy, cx, cy, width and height")
         common["intrinsics"] = Intrinsics(**lens)
+    if "lens_model" in entry:
+        common["lens_model"] = _lens_model(entry["lens_model"])
     if "c2w" in entry:
-        unknown |= set(entry) - {"c2w", "label", "intrinsics"}
+        unknown |= set(entry) - {"c2w", *_COMMON}
         rows = entry["c2w"]
         path = rows if isinstance(rows, list) and rows and _is_matrix(rows[0]) else [rows]
         poses, _ = nearest_rotations(np.stack([matrix_of(matrix, "c2w") for matrix in path]))
         return FreeCamera(poses, **common)
     if "keyframes" in entry:
-        unknown |= set(entry) - {"keyframes", "easing", "label", "intrinsics"}
-        if not isinstance(entry["keyframes"], list) or len(entry["keyframes"]) > 1000:
-            raise ValueError("keyframes is a list of 2 to 1000 places")
-        places = []
-        for number, place in enumerate(entry["keyframes"], 1):
-            try:
-                places.append(_orbit_from_entry(place))
-            except ValueError as error:
-                raise ValueError(f"keyframe {number}: {error}") from None
-        return MovingCamera(tuple(places), text_of(entry, "easing", 20) or "linear", **common)
-    unknown |= set(entry) - {*_PLACE, "label", "intrinsics"}
+        unknown |= set(entry) - {"keyframes", "easing", *_COMMON}
+        return replace(_moving_from_entry(entry), **common)
+    unknown |= set(entry) - {*_PLACE, *_COMMON}
     return replace(_orbit_from_entry(entry), **common)
+
+
+def _moving_from_entry(entry: dict) -> MovingCamera:
+    entries = entry["keyframes"]
+    if not isinstance(entries, list) or len(entries) > MAX_CAMERAS:
+        raise ValueError(f"keyframes is a list of 2 to {MAX_CAMERAS} places")
+    keys, own = [], {"time": [], "easing": []}
+    for number, key in enumerate(entries, 1):
+        try:
+            keys.append(_key_from_entry(key))
+        except ValueError as error:
+            raise ValueError(f"keyframe {number}: {error}") from None
+        for name, values in own.items():
+            values += [key[name]] if name in key else []
+    if own["time"] and len(own["time"]) < len(keys):
+        raise ValueError("either every keyframe has a time, or none")
+    easing: str | list[str] = text_of(entry, "easing", 20) or "linear"
+    if own["easing"]:  # where it goes on to the next one
+        easing = [text_of(key, "easing", 20) or easing for key in entries[:-1]]
+    times = [float(number_of(time, f"time of keyframe {number}")) for number, time in enumerate(own["time"], 1)]
+    return MovingCamera(tuple(keys), easing if isinstance(easing, str) else tuple(easing), tuple(times))
+
+
+def _key_from_entry(key: Any) -> OrbitCamera | FreeCamera:
+    if isinstance(key, dict) and "c2w" in key:
+        poses, _ = nearest_rotations(matrix_of(key["c2w"], "c2w")[None])
+        return FreeCamera(poses)
+    return _orbit_from_entry(key)
+
+
+def _lens_model(entry: Any) -> LensModel:
+    if not isinstance(entry, dict) or set(entry) != {"model", "width", "height", "parameters"}:
+        raise ValueError("lens_model holds model, width, height and parameters")
+    if not isinstance(entry["parameters"], dict):
+        raise ValueError("parameters of a lens_model are names and numbers")
+    parameters = tuple((name, number_of(value, name)) for name, value in entry["parameters"].items())
+    return LensModel(entry["model"], entry["width"], entry["height"], parameters)
 
 
 def _orbit_from_entry(entry: Any) -> OrbitCamera:
@@ -110,7 +142,7 @@ def _entry_of_camera(camera: Camera) -> dict:
     if isinstance(camera, OrbitCamera):
         entry = {key: _plain(value) for key, value in zip(_PLACE, camera.place(), strict=True)}
     elif isinstance(camera, MovingCamera):
-        entry = {"keyframes": [_entry_of_camera(place) for place in camera.keyframes], "easing": camera.easing}
+        entry = _entry_of_moving(camera)
     else:
         poses = [rows_of(pose) for pose in camera.poses]
         entry = {"c2w": poses if len(poses) > 1 else poses[0]}
@@ -118,7 +150,20 @@ def _entry_of_camera(camera: Camera) -> dict:
         entry["label"] = camera.label
     if camera.intrinsics:
         entry["intrinsics"] = {key: _plain(value) for key, value in vars(camera.intrinsics).items()}
+    if camera.lens_model:
+        entry["lens_model"] = vars(camera.lens_model) | {"parameters": dict(camera.lens_model.parameters)}
     return entry
+
+
+def _entry_of_moving(camera: MovingCamera) -> dict:
+    keys = [_entry_of_camera(replace(key, label="", intrinsics=None, lens_model=None)) for key in camera.keyframes]
+    for key, time in zip(keys, camera.times, strict=False):
+        key["time"] = _plain(time)
+    if isinstance(camera.easing, str):
+        return {"keyframes": keys, "easing": camera.easing}
+    for key, easing in zip(keys, camera.easing, strict=False):
+        key["easing"] = easing
+    return {"keyframes": keys}
 
 
 def _plain(value: float) -> float:

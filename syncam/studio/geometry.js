@@ -1,6 +1,6 @@
 // Cameras in the page: the same drawing as syncam/preview.py, so that a slider moves its frustum without asking the
 // server. tests/test_page.py compares every coordinate with the Python figure. Metres, degrees, OpenCV camera axes.
-// A camera is an entry of a rig document: {distance_m, elevation_deg, azimuth_deg}, {keyframes, easing} or {c2w}.
+// A camera is an entry of a rig document: {distance_m, elevation_deg, azimuth_deg}, {c2w}, or {keyframes, easing} of either.
 
 const radians = (degrees) => (degrees * Math.PI) / 180;
 const degrees = (angle) => (angle * 180) / Math.PI;
@@ -25,32 +25,116 @@ const matricesOf = (entry) => (Array.isArray(entry.c2w[0][0]) ? entry.c2w : [ent
 
 function moves(entry) {
   if (isOrbit(entry)) return false;
-  const stations = "keyframes" in entry ? entry.keyframes.map(placeOf) : matricesOf(entry);
+  const stations = "keyframes" in entry ? entry.keyframes.map((key) => (isOrbit(key) ? placeOf(key) : key.c2w)) : matricesOf(entry);
   return stations.some((station) => JSON.stringify(station) !== JSON.stringify(stations[0]));
+}
+
+// Share of the time from one key to the next -> share of the way, as cameras.EASINGS.
+const EASINGS = {
+  linear: (t) => t,
+  smooth: (t) => t * t * (3 - 2 * t),
+  "ease-in": (t) => t * t,
+  "ease-out": (t) => t * (2 - t),
+  hold: (t) => Math.floor(t),
+};
+
+const columnsOf = (matrix) => [0, 1, 2, 3].map((column) => matrix.slice(0, 3).map((row) => row[column]));
+const poseOf = (matrix) => {
+  const [right, down, forward, position] = columnsOf(matrix);
+  return { right, down, forward, position };
+};
+const matrixOf = ({ right, down, forward, position }) => [0, 1, 2].map((i) => [right[i], down[i], forward[i], position[i]]);
+
+// When a moving camera passes its keys: their own times, else evenly spaced.
+function keyTimes(entry) {
+  const keys = entry.keyframes;
+  return keys.map((key, i) => key.time ?? i / (keys.length - 1));
+}
+
+// The knot before a time, and how far it is to the next one, 0 to 1.
+function between(knots, time) {
+  const t = Math.min(Math.max(time, knots[0]), knots[knots.length - 1]);
+  let start = 0;
+  while (start < knots.length - 2 && knots[start + 1] <= t) start += 1;
+  return { start, share: (t - knots[start]) / (knots[start + 1] - knots[start]) };
+}
+
+// Slopes of parabolas through three neighbours, at the ends of those through the outer three.
+function slopeAt(points, knots, i) {
+  const n = knots.length;
+  const rise = (j) => points[j + 1].map((value, axis) => (value - points[j][axis]) / (knots[j + 1] - knots[j]));
+  if (n === 2) return rise(0);
+  const j = Math.min(Math.max(i, 1), n - 2); // the middle one of the three
+  const [before, after] = [knots[j] - knots[j - 1], knots[j + 1] - knots[j]];
+  const [first, second] = [rise(j - 1), rise(j)];
+  const bend = second.map((value, axis) => (value - first[axis]) / (before + after));
+  if (i < j) return add(first, bend, -before);
+  if (i > j) return add(second, bend, after);
+  return add(first, bend, before);
+}
+
+// cameras.interpolate_poses for one time: positions on a cubic spline, rotations by slerp.
+function poseBetween(matrices, knots, time) {
+  const { start, share } = between(knots, time);
+  if (share <= 0) return poseOf(matrices[start]);
+  if (share >= 1) return poseOf(matrices[start + 1]);
+  const positions = matrices.map((matrix) => columnsOf(matrix)[3]);
+  const gap = knots[start + 1] - knots[start];
+  const [from, to] = [slopeAt(positions, knots, start), slopeAt(positions, knots, start + 1)];
+  const position = positions[start].map(
+    (value, axis) =>
+      (1 + 2 * share) * (1 - share) ** 2 * value +
+      share ** 2 * (3 - 2 * share) * positions[start + 1][axis] +
+      share * (1 - share) * gap * ((1 - share) * from[axis] - share * to[axis]),
+  );
+  // Slerp as a turn by a share of the angle around the axis of first^T last (Rodrigues).
+  const [first, last] = [matrices[start], matrices[start + 1]].map((matrix) => columnsOf(matrix).slice(0, 3));
+  const dot = (u, v) => u.reduce((sum, value, i) => sum + value * v[i], 0);
+  const turn = first.map((u) => last.map((v) => dot(u, v))); // its rows and columns in the first camera's axes
+  const cosine = Math.min(1, Math.max(-1, (turn[0][0] + turn[1][1] + turn[2][2] - 1) / 2));
+  const skew = [turn[2][1] - turn[1][2], turn[0][2] - turn[2][0], turn[1][0] - turn[0][1]];
+  const angle = Math.atan2(length(skew) / 2, cosine);
+  if (angle < 1e-9) return { ...poseOf(matrices[start]), position };
+  let axis = skew.map((value) => value / length(skew));
+  if (length(skew) < 1e-7) { // half a turn: the axis is the largest column of turn + 1
+    const ones = turn.map((row, i) => row.map((value, j) => value + (i === j)));
+    const largest = [0, 1, 2].reduce((best, i) => (ones[i][i] > ones[best][best] ? i : best), 0);
+    axis = ones.map((row) => row[largest]);
+    axis = axis.map((value) => value / length(axis));
+  }
+  const [sine, rest] = [Math.sin(share * angle), 1 - Math.cos(share * angle)];
+  const cross = [[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]];
+  const step = cross.map((row, i) =>
+    row.map((value, j) => (i === j) + sine * value + rest * (axis[i] * axis[j] - (i === j))),
+  );
+  const [right, down, forward] = [0, 1, 2].map((column) =>
+    [0, 1, 2].map((i) => dot([first[0][i], first[1][i], first[2][i]], step.map((row) => row[column]))),
+  );
+  return { right, down, forward, position };
 }
 
 function poseAt(entry, time) {
   if (isOrbit(entry)) return lookAtCentre(...placeOf(entry));
   if ("keyframes" in entry) {
-    const places = entry.keyframes.map(placeOf);
-    const along = time * (places.length - 1);
-    const start = Math.min(Math.floor(along), places.length - 2);
-    const t = along - start;
-    const weight = entry.easing === "smooth" ? t * t * (3 - 2 * t) : t;
-    return lookAtCentre(...places[start].map((value, i) => (1 - weight) * value + weight * places[start + 1][i]));
+    const [keys, knots] = [entry.keyframes, keyTimes(entry)];
+    const { start, share } = between(knots, time);
+    const weight = EASINGS[keys[start].easing ?? entry.easing ?? "linear"](share);
+    if (keys.every(isOrbit)) {
+      const places = keys.map(placeOf);
+      return lookAtCentre(...places[start].map((value, i) => (1 - weight) * value + weight * places[start + 1][i]));
+    }
+    const matrices = keys.map((key) => matrixOf(poseAt(key, 0)));
+    return poseBetween(matrices, knots, weight < 1 ? knots[start] + weight * (knots[start + 1] - knots[start]) : knots[start + 1]);
   }
   const matrices = matricesOf(entry);
-  const along = time * (matrices.length - 1);
-  const nearest = along % 1 === 0.5 ? 2 * Math.round(along / 2) : Math.round(along); // halves to even, as in Python
-  const matrix = matrices[nearest];
-  const [right, down, forward, position] = [0, 1, 2, 3].map((column) => matrix.slice(0, 3).map((row) => row[column]));
-  return { right, down, forward, position };
+  if (matrices.length === 1) return poseOf(matrices[0]);
+  return poseBetween(matrices, matrices.map((_, i) => i / (matrices.length - 1)), time);
 }
 
 // Where a camera starts, as the three numbers of a row.
 function startOf(entry) {
   if (isOrbit(entry)) return placeOf(entry);
-  if ("keyframes" in entry) return placeOf(entry.keyframes[0]);
+  if ("keyframes" in entry) return startOf(entry.keyframes[0]);
   const [x, y, z] = poseAt(entry, 0).position;
   const distance = Math.hypot(x, y, z);
   return [distance, distance ? degrees(Math.asin(z / distance)) : 0, degrees(Math.atan2(y, x))];
