@@ -28,12 +28,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
 from syncam.cameras import Camera, FreeCamera, Intrinsics, Rig
 from syncam.claims import work_through
+from syncam.clips import is_clip, probe_clip, read_frames
 from syncam.rig_formats import CameraFile, export_cameras, read_cameras, strict_json, to_document, write_cameras
 from syncam.video import RECIPE_FORMAT, RECIPE_VERSION, MultiViewVideo, write_mp4
 
@@ -107,8 +107,10 @@ class SynCamVideo:
     def _problem(self, path: Path, what: object) -> None:
         name = path.relative_to(self.root).as_posix()
         if name not in self.problems:
-            self.problems[name] = str(what)
-            _log.log(logging.DEBUG if self.quiet else logging.WARNING, "%s skipped: %s", name, what)
+            said = str(what)
+            said = f"it{said.removeprefix(path.name)}" if said.startswith(path.name) else said
+            self.problems[name] = said
+            _log.log(logging.DEBUG if self.quiet else logging.WARNING, "%s skipped: %s", name, said)
 
     @property
     def captions(self) -> dict[str, str]:
@@ -130,7 +132,7 @@ class SynCamVideo:
 
     def usual_views(self) -> int:
         """How many clips a scene has here, going by the names of the files."""
-        counts = sorted(len(list(folder.glob("*.mp4"))) for _, folder, _ in self.folders)
+        counts = sorted(len(_clips(folder)) for _, folder, _ in self.folders)
         return max(1, counts[len(counts) // 2]) if counts else 1
 
     def scenes(self, part: slice = slice(None)) -> Iterator[Scene]:
@@ -143,7 +145,7 @@ class SynCamVideo:
             except ValueError as error:
                 self._problem(camera_file, error)
                 continue
-            videos = {path.stem: path for path in sorted(folder.glob("*.mp4"), key=_natural)}
+            videos = {path.stem: path for path in _clips(folder)}
             for stem in [stem for stem in videos if stem not in cameras]:
                 self._problem(videos.pop(stem), f"{camera_file.name} has no camera of this name")
             for label in [label for label in cameras if label not in videos]:
@@ -161,10 +163,14 @@ class SynCamVideo:
         if clip.path.relative_to(self.root).as_posix() in self.problems:
             return None
         try:
-            frames, fps = read_clip(clip.path)
-            num_poses = len(clip.camera.poses) if isinstance(clip.camera, FreeCamera) else 1
+            header, frames, camera = probe_clip(clip.path), read_frames(clip.path), clip.camera
+            num_poses = len(camera.poses) if isinstance(camera, FreeCamera) else 1
             if num_poses > 1 and num_poses != len(frames):
                 raise ValueError(f"it has {len(frames)} frames and its camera {num_poses}")
+            if not header.is_constant:  # brought to its average rate, poses with their pictures
+                shown = header.shown_at(np.arange(len(frames)) / header.fps)
+                frames = frames[shown]
+                camera = replace(camera, poses=camera.poses[shown]) if num_poses > 1 else camera
             if clip.camera.intrinsics is None and "hfov_deg" not in self.about:
                 raise ValueError("its camera file is not SynCamVideo's, and tells no lens")
         except ValueError as error:
@@ -175,7 +181,7 @@ class SynCamVideo:
             lens = Intrinsics.from_hfov(self.about["hfov_deg"], width, height)
         else:
             lens = clip.camera.intrinsics.resized(width, height)
-        return frames, fps, replace(clip.camera, intrinsics=lens)
+        return frames, header.fps, replace(camera, intrinsics=lens)
 
     def videos(
         self, num_views: int, rng: random.Random, fit: Fit | None = None, part: slice = slice(None)
@@ -245,29 +251,6 @@ def through_lens(picture: np.ndarray, lens: Intrinsics, wanted: Intrinsics) -> n
         box += [beyond[0], beyond[1], beyond[0], beyond[1]]
     size = (wanted.width, wanted.height)
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC, box=tuple(box)))
-
-
-def read_clip(path: Path) -> tuple[np.ndarray, float]:
-    """All frames of an mp4 (t, h, w, 3) uint8, and its frames per second.
-
-    Raises: ValueError if it can't be read or ends before it should.
-    """
-    reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24", input_params=["-f", "mov"])
-    try:
-        about = next(reader)
-        width, height = about["size"]
-        frames = np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
-        promised = round(about["duration"] * about["fps"])
-    except (OSError, RuntimeError, ValueError, StopIteration, KeyError) as error:
-        lines = str(error).strip().splitlines() or ["it has no frames"]
-        raise ValueError(f"it can't be read as a video ({lines[-1]:.100})") from None
-    finally:
-        reader.close()
-    if not 1 <= about["fps"] <= 240:
-        raise ValueError(f"it has {about['fps']:g} frames per second")
-    if len(frames) < promised:
-        raise ValueError(f"it is cut short: {len(frames)} of {promised} frames")
-    return frames, about["fps"]
 
 
 def read_about(root: Path) -> dict:
@@ -442,6 +425,10 @@ def _folders(path: Path) -> list[Path]:
     """The folders in a folder, scene2 before scene10; none if there is no such folder."""
     inside = path.iterdir() if path.is_dir() else ()
     return sorted((p for p in inside if p.is_dir() and not p.name.startswith(".")), key=_natural)
+
+
+def _clips(folder: Path) -> list[Path]:
+    return sorted(filter(is_clip, folder.iterdir() if folder.is_dir() else ()), key=_natural)
 
 
 def _natural(path: Path) -> list:

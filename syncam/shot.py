@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from syncam.cameras import DISTANCE_RANGE_M, ELEVATION_RANGE_DEG, Camera, FreeCamera, Rig
-from syncam.video import read_clip
+from syncam.clips import read_clip
 
 ASSETS_FOLDER = Path(__file__).resolve().parent.parent / "assets"
 MAX_PROMPT_CHARACTERS = 2000

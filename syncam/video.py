@@ -25,15 +25,13 @@ import numpy as np
 from PIL import Image
 
 from syncam.cameras import Camera, Intrinsics, Rig
+from syncam.clips import read_frames
 from syncam.points import to_ply, triangulated_points
 from syncam.rig_formats import FRAME_PATH, export_cameras, from_document, strict_json, to_document
 from syncam.rig_formats.fields import json_lines
 
 RECIPE_FORMAT, RECIPE_VERSION = "syncam-recipe", 1
 MAX_RECIPE_BYTES = 4 << 20
-CONTAINERS = "mov,matroska,webm,avi,gif,flv,mpeg,mpegts,asf"  # ffmpeg's names of those that a given video may have
-MAX_SOURCE_PIXELS = 8192 * 4320  # of a frame of it
-READ_SECONDS = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +151,7 @@ class MultiViewVideo:
         if (folder / "frames.npy").exists():
             frames = np.load(folder / "frames.npy", allow_pickle=False)
         else:
-            frames = np.stack([read_mp4(folder / f"view_{view:02d}.mp4") for view in range(1, len(rig) + 1)])
+            frames = np.stack([read_frames(folder / f"view_{view:02d}.mp4") for view in range(1, len(rig) + 1)])
         return cls(frames, rig, recipe.get("fps", 0), recipe.get("hfov_deg", 0), recipe)
 
 
@@ -229,47 +227,6 @@ def _write_clip(path: Path, frames: np.ndarray, fps: float, recipe: dict, all_in
             raise
         warnings.warn(f"{error}; writing {path.stem}.webp instead of {path.name}", stacklevel=3)
         path.with_suffix(".webp").write_bytes(animation(frames, fps, "webp"))
-
-
-def read_mp4(path: Path) -> np.ndarray:
-    """The frames of an mp4, (t h w 3) uint8.  Raises: ValueError naming the file if it can't be read."""
-    reader = None
-    try:
-        reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24")
-        width, height = next(reader)["size"]
-        return np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader])
-    except (OSError, RuntimeError, ValueError, StopIteration, KeyError) as error:
-        raise ValueError(f"{path.name} can't be read as a video: {str(error).strip().splitlines()[-1:]}") from None
-    finally:
-        if reader is not None:
-            reader.close()
-
-
-def read_clip(path: Path, num_frames: int, width: int, height: int, fps: float) -> np.ndarray:
-    """The first frames of anybody's video at another rate and size, (t h w 3) uint8; fewer if it ends before.
-
-    Scaled to fill the size and cut at the centre. Only containers of videos are opened: a playlist, which could name
-    other files or machines, is not.
-    Raises: ValueError if the file is not a video; OSError if there is no ffmpeg or it does not finish.
-    """
-    if not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r:.80}")
-    fill = f"scale={width}:{height}:force_original_aspect_ratio=increase,crop={width}:{height}"
-    command = [
-        *(imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-nostdin", "-protocol_whitelist", "file"),
-        *("-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_SOURCE_PIXELS), "-i", f"file:{path.resolve()}"),
-        *("-an", "-sn", "-dn", "-vf", f"fps={fps},{fill}", "-frames:v", str(num_frames)),
-        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-"),
-    ]
-    try:
-        result = subprocess.run(command, capture_output=True, timeout=READ_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise TimeoutError(f"ffmpeg did not read {path.name} in {READ_SECONDS} s") from None
-    frames = np.frombuffer(result.stdout, np.uint8)
-    frames = frames[: frames.size // (3 * width * height) * 3 * width * height].reshape(-1, height, width, 3).copy()
-    if not len(frames):
-        raise ValueError(f"{path.name!r:.80} can't be read as a video: expected mp4, mov, mkv, webm, avi or gif")
-    return frames
 
 
 def read_recipe(path: Path | str) -> dict:

@@ -12,10 +12,11 @@ import torch
 from syncam import toyworld
 from syncam.__main__ import main
 from syncam.cameras import Rig
+from syncam.clips import read_clip
 from syncam.guidance import Guidance
 from syncam.pipeline import Pipeline
 from syncam.shot import KNOWN_MODELS, Shot
-from syncam.video import MultiViewVideo, read_clip, write_mp4
+from syncam.video import MultiViewVideo, write_mp4
 
 RIG = Rig.from_text("5,15,0;5,15,40;6,30,-90")
 EVERY = range(100)  # steps, all guided

@@ -17,11 +17,12 @@ from fastapi import FastAPI
 from PIL import Image
 
 from syncam.cameras import FreeCamera, MovingCamera, OrbitCamera, Rig
+from syncam.clips import read_clip, read_frames
 from syncam.preview import rig_figure
 from syncam.rig_formats import export_cameras, list_presets, read_rig, to_document
 from syncam.studio.jobs import Engine
 from syncam.studio.layout import build_studio, launch_options
-from syncam.video import read_clip, read_mp4, read_recipe
+from syncam.video import read_recipe
 from tests.browser import launch_chromium
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
@@ -587,8 +588,10 @@ def test_a_video_is_seen_from_other_cameras(visit, studio):
     made = studio.engine.outputs / me.generate()
     assert read_recipe(made / "recipe.json")["source_video"] == "view_01.mp4"
     seen = read_clip(given, 5, 128, 128, 8).astype(float)
-    assert np.abs(seen - read_mp4(made / "view_01.mp4")).mean() < 3  # camera 1 has what was given; mp4 loses a little
-    assert np.abs(seen - read_mp4(made / "view_02.mp4")).mean() > 3
+    assert (
+        np.abs(seen - read_frames(made / "view_01.mp4")).mean() < 3
+    )  # camera 1 has what was given; mp4 loses a little
+    assert np.abs(seen - read_frames(made / "view_02.mp4")).mean() > 3
 
 
 def test_a_rig_file_dropped_anywhere_is_imported(onlooker):

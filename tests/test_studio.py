@@ -29,13 +29,14 @@ from gradio.utils import get_upload_folder  # noqa: E402
 from gradio_client import Client  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
 
+from syncam.clips import read_frames  # noqa: E402
 from syncam.preview import rig_figure  # noqa: E402
 from syncam.rig_formats import FILE_NAMES, read_cameras, read_rig, to_document  # noqa: E402
 from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot  # noqa: E402
 from syncam.studio import jobs, settings  # noqa: E402
 from syncam.studio.jobs import Engine  # noqa: E402
 from syncam.studio.player import shown  # noqa: E402
-from syncam.video import mosaic_grid, read_mp4, read_recipe  # noqa: E402
+from syncam.video import mosaic_grid, read_recipe  # noqa: E402
 from tests.load import crowd  # noqa: E402
 
 QUICK = {"steps": 2, "frames": 5}  # as little as the model makes
@@ -182,10 +183,10 @@ def test_generate_gives_mosaic_views_and_the_recipe_that_was_asked_for(client):
     mosaic, views, recipe = client.predict(PROMPT, "4,15,-30;4,15,0;4,15,30", 7, api_name="/generate", **QUICK)
     assert len(views) == recipe["num_views"] == 3
     assert (recipe["prompt"], recipe["seed"], recipe["num_inference_steps"]) == (PROMPT, 7, 2)
-    frames = read_mp4(Path(mosaic))
+    frames = read_frames(Path(mosaic))
     rows, columns = mosaic_grid(3)
     assert frames.shape == (5, 128 * rows, 128 * columns, 3)
-    assert all(read_mp4(Path(view)).shape == (5, 128, 128, 3) for view in views)
+    assert all(read_frames(Path(view)).shape == (5, 128, 128, 3) for view in views)
     assert read_recipe(mosaic) == recipe
 
 
@@ -337,7 +338,7 @@ def test_results_can_be_shown_from_any_folder(studio):
 def test_the_same_shot_again_is_the_same_to_the_last_bit_also_after_a_stopped_one(studio):
     def frames_of(job):
         assert job.state == "done", job.message
-        return hashlib.sha256(read_mp4(job.folder / "mosaic.mp4").tobytes()).hexdigest()
+        return hashlib.sha256(read_frames(job.folder / "mosaic.mp4").tobytes()).hexdigest()
 
     first = frames_of(watched(studio.engine.submit(quick_shot())))
     stopped = studio.engine.submit(quick_shot(steps=50))

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from syncam.cameras import OrbitCamera, Rig
+from syncam.clips import read_frames
 from syncam.rig_formats import read_cameras, read_rig
-from syncam.video import MultiViewVideo, animation, mosaic_grid, read_mp4, read_recipe, write_mp4, zip_result
+from syncam.video import MultiViewVideo, animation, mosaic_grid, read_recipe, write_mp4, zip_result
 
 STRANGE_PROMPT = "a \0 ball \ud800 😀 \u202e = ; # \\ \n <script>"
 
@@ -64,7 +65,7 @@ def test_mp4s_are_h264_yuv420p_with_the_index_in_front_and_the_right_rate_and_si
 def test_videos_show_the_frames_in_their_own_colours(saved):
     frames = make_video().frames
     for view in range(4):
-        decoded = read_mp4(saved / f"view_{view + 1:02d}.mp4").astype(int)
+        decoded = read_frames(saved / f"view_{view + 1:02d}.mp4").astype(int)
         assert decoded.shape == frames.shape[1:]
         assert np.abs(decoded - frames[view]).mean() < 4
         assert abs(np.median(decoded[..., 0]) - (30 + 25 * view)) <= 4
@@ -300,4 +301,4 @@ def test_a_truncated_mp4_is_named(saved, tmp_path):
     path = tmp_path / "cut.mp4"
     path.write_bytes((saved / "view_01.mp4").read_bytes()[:700])
     with pytest.raises(ValueError, match="cut.mp4 can't be read as a video"):
-        read_mp4(path)
+        read_frames(path)

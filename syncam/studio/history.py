@@ -6,9 +6,10 @@ from pathlib import Path
 
 import gradio as gr
 
+from syncam.clips import read_frames
 from syncam.studio.scripts import component_script
 from syncam.studio.texts import counted, data_url
-from syncam.video import read_mp4, read_recipe
+from syncam.video import read_recipe
 
 THUMBNAIL_HEIGHT, MAX_REMEMBERED = 96, 12
 
@@ -33,7 +34,7 @@ def entry(folder: Path) -> dict:
     """A result as strips show it: its middle frame from camera 1, and its prompt."""
     recipe, picture = read_recipe(folder / "recipe.json"), ""
     if (view := folder / "view_01.mp4").is_file():
-        frames = read_mp4(view)
+        frames = read_frames(view)
         picture = data_url(frames[len(frames) // 2], height=THUMBNAIL_HEIGHT)
     title = f"{recipe.get('prompt') or folder.name} · {counted(recipe['num_views'], 'view')}"
     if recipe.get("seed") is not None:
