@@ -36,6 +36,7 @@ from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot  # noqa: E402
 from syncam.studio import jobs, settings  # noqa: E402
 from syncam.studio.jobs import Engine  # noqa: E402
 from syncam.studio.player import shown  # noqa: E402
+from syncam.studio.scripts import STATIC_FOLDER, STATIC_PATH  # noqa: E402
 from syncam.video import mosaic_grid, read_recipe  # noqa: E402
 from tests.load import crowd  # noqa: E402
 
@@ -409,3 +410,11 @@ def test_a_prompt_never_names_a_file_and_comes_back_as_it_was(studio, prompt):
     job = watched(studio.engine.submit(quick_shot(prompt)))
     assert job.folder.parent == studio.engine.outputs
     assert read_recipe(job.folder / "view_01.mp4")["prompt"] == prompt
+
+
+def test_scripts_are_served_for_a_year_under_an_address_that_their_contents_give(studio):
+    reply = httpx.get(studio.url.rstrip("/") + STATIC_PATH + "/player.js")
+    assert reply.status_code == 200 and "javascript" in reply.headers["content-type"]
+    assert reply.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert reply.text == (STATIC_FOLDER / "player.js").read_text("utf-8")
+    assert httpx.get(studio.url.rstrip("/") + STATIC_PATH + "/../scripts.py").status_code == 404

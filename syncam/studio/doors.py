@@ -12,6 +12,8 @@ from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 
+from syncam.studio.scripts import static_route
+
 MAX_BODY_BYTES = 8 << 20  # of a request that brings no file: eight cameras with a thousand poses each are less
 
 
@@ -70,4 +72,8 @@ async def no_such_endpoint(request, error) -> JSONResponse:
 
 def app_options() -> dict:
     """What gradio's FastAPI app is made with."""
-    return {"middleware": [Middleware(LimitedBody)], "exception_handlers": {FnIndexInferError: no_such_endpoint}}
+    return {
+        "routes": [static_route()],
+        "middleware": [Middleware(LimitedBody)],
+        "exception_handlers": {FnIndexInferError: no_such_endpoint},
+    }

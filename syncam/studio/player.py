@@ -47,7 +47,7 @@ def player(result_folder: Callable[[str], Path], folder: Path | None = None, **o
     return gr.HTML(
         shown(folder) if folder else None,
         html_template='<div class="syn-player"></div>',
-        js_on_load=component_script("player.js"),
+        js_on_load=component_script("player.js", "use_settings", "error_said"),
         apply_default_css=False,
         server_functions=[make_file],
         colours=CAMERA_COLOURS,

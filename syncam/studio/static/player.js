@@ -1,5 +1,9 @@
-// The synchronised player. Runs once, as the body of function(element, trigger, props, server, upload, watch).
-// All views are tiles of one video, so they can't drift apart; each canvas shows its tile of the frame on screen.
+// The synchronised player, of which a page has one. All views are tiles of one video, so they can't drift apart; each
+// canvas shows its tile of the frame on screen.
+
+import { button, download, fileUrl, icon, make, studio } from "./dom.js";
+
+let element, trigger, props, server; // given to mount
 
 const MODES = [
   ["grid", "Grid", "all views side by side (G)"],
@@ -57,7 +61,6 @@ const measured = make("p", { class: "syn-facts", title: "The subject is found by
 const made = make("p", { class: "syn-facts" });
 const take = make("div", { class: "syn-take", role: "group", "aria-label": "download" });
 const heading = make("h2", {}, make("b", {}, "3"), " Watch");
-element.append(make("div", { class: "syn-watchbar" }, heading, modeBar, viewBar), stage, sweepLine, transport, measured, made, take);
 
 // ------------------------------------------------------------------------------------------------------------ drawing
 
@@ -256,9 +259,6 @@ single.addEventListener("pointermove", (event) => {
   show();
 });
 
-// After a click the keys go on working: a focused button would take the space bar for itself.
-element.addEventListener("click", (event) => event.detail && event.target.closest("button")?.blur());
-
 const KEYS = {
   " ": toggle, ArrowLeft: () => step(-1), ArrowRight: () => step(1),
   g: () => setMode("grid"), b: () => setMode("bullet"), w: () => setMode("wipe"), l: () => setLoop(!video.loop),
@@ -351,8 +351,14 @@ function load() {
   if (mode === "bullet") sweeping = true;
   showControls();
 }
-watch("value", load);
 
-// What the 3D view shows inside the cameras.
-studio.player = { ready, paint, size, cameras: () => shown.recipe.rig.cameras };
-load();
+export function mount(parts) {
+  ({ element, trigger, props, server } = parts);
+  element.append(make("div", { class: "syn-watchbar" }, heading, modeBar, viewBar), stage, sweepLine, transport, measured, made, take);
+  // After a click the keys go on working: a focused button would take the space bar for itself.
+  element.addEventListener("click", (event) => event.detail && event.target.closest("button")?.blur());
+  // What the 3D view shows inside the cameras.
+  studio.player = { ready, paint, size, cameras: () => shown.recipe.rig.cameras };
+  parts.watch("value", load);
+  load();
+}

@@ -1,8 +1,8 @@
 // What every part of the page uses to build itself. Text becomes text nodes and attributes, never HTML.
 
-const studio = (window.syncam ??= {}); // where the parts of the page find each other
+export const studio = (window.syncam ??= {}); // where the parts of the page find each other
 
-function make(tag, attributes = {}, ...children) {
+export function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
@@ -25,7 +25,7 @@ const ICONS = {
   full: "M4 9V4h5 M15 4h5v5 M20 15v5h-5 M9 20H4v-5",
 };
 
-function icon(name) {
+export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -37,14 +37,14 @@ function icon(name) {
 
 // `text` is words or an icon; `label` says in full what it does. Its name begins with the words that are seen, for those
 // who speak to the page.
-function button(text, label, onclick, kind = "quiet") {
+export function button(text, label, onclick, kind = "quiet") {
   const name = typeof text !== "string" || label.toLowerCase().includes(text.toLowerCase()) ? label : `${text}: ${label}`;
   return make("button", { type: "button", class: `syn-button ${kind}`, "aria-label": name, title: label, onclick }, text);
 }
 
 // Where the server's files are, also behind a path prefix.
-const fileUrl = (path) => `${window.gradio_config.root.replace(/\/$/, "")}${window.gradio_config.api_prefix}/file=${path}`;
+export const fileUrl = (path) => `${window.gradio_config.root.replace(/\/$/, "")}${window.gradio_config.api_prefix}/file=${path}`;
 
-function download(url, name) {
+export function download(url, name) {
   make("a", { href: url, download: name }).click();
 }

@@ -1,7 +1,10 @@
-// The camera desk: presets, one row per camera, and the 3D view. Runs once, as the body of
-// function(element, trigger, props, server, upload, watch), after geometry.js.
-// The rig is one JSON document (syncam.rig_formats.to_document); every edit makes a new one.
+// The camera desk: presets, one row per camera, and the 3D view. The rig is one JSON document
+// (syncam.rig_formats.to_document); every edit makes a new one.
 
+import { button, download, fileUrl, icon, make, studio } from "./dom.js";
+import { degrees, add, length, isOrbit, matricesOf, moves, poseAt, startOf, columns, rigTraces } from "./geometry.js";
+
+export function mount({ element, trigger, props, server, watch }) {
 const MAX_VIEWS = props.maxViews;
 const FIELDS = [
   { key: "distance_m", name: "distance", unit: "m", step: 0.1, digits: 2 },
@@ -413,4 +416,5 @@ else {
   const script = make("script", { src: fileUrl(props.plotly), async: true });
   script.onload = () => Plotly.newPlot(plot, [], {}).then(start);
   document.head.append(script);
+}
 }

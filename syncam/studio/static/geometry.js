@@ -2,12 +2,12 @@
 // server. tests/test_page.py compares every coordinate with the Python figure. Metres, degrees, OpenCV camera axes.
 // A camera is an entry of a rig document: {distance_m, elevation_deg, azimuth_deg}, {c2w}, or {keyframes, easing} of either.
 
-const radians = (degrees) => (degrees * Math.PI) / 180;
-const degrees = (angle) => (angle * 180) / Math.PI;
-const add = (a, b, weight = 1) => a.map((value, axis) => value + weight * b[axis]);
-const length = (v) => Math.hypot(...v);
+export const radians = (degrees) => (degrees * Math.PI) / 180;
+export const degrees = (angle) => (angle * 180) / Math.PI;
+export const add = (a, b, weight = 1) => a.map((value, axis) => value + weight * b[axis]);
+export const length = (v) => Math.hypot(...v);
 
-function lookAtCentre(distance, elevation, azimuth) {
+export function lookAtCentre(distance, elevation, azimuth) {
   const [el, az] = [radians(elevation), radians(((azimuth % 360) + 360) % 360)];
   const outward = [Math.cos(el) * Math.cos(az), Math.cos(el) * Math.sin(az), Math.sin(el)];
   const right = [-Math.sin(az), Math.cos(az), 0];
@@ -19,18 +19,18 @@ function lookAtCentre(distance, elevation, azimuth) {
   return { right, down, forward: outward.map((v) => -v), position: outward.map((v) => distance * v) };
 }
 
-const placeOf = (entry) => [entry.distance_m, entry.elevation_deg, entry.azimuth_deg];
-const isOrbit = (entry) => "distance_m" in entry;
-const matricesOf = (entry) => (Array.isArray(entry.c2w[0][0]) ? entry.c2w : [entry.c2w]);
+export const placeOf = (entry) => [entry.distance_m, entry.elevation_deg, entry.azimuth_deg];
+export const isOrbit = (entry) => "distance_m" in entry;
+export const matricesOf = (entry) => (Array.isArray(entry.c2w[0][0]) ? entry.c2w : [entry.c2w]);
 
-function moves(entry) {
+export function moves(entry) {
   if (isOrbit(entry)) return false;
   const stations = "keyframes" in entry ? entry.keyframes.map((key) => (isOrbit(key) ? placeOf(key) : key.c2w)) : matricesOf(entry);
   return stations.some((station) => JSON.stringify(station) !== JSON.stringify(stations[0]));
 }
 
 // Share of the time from one key to the next -> share of the way, as cameras.EASINGS.
-const EASINGS = {
+export const EASINGS = {
   linear: (t) => t,
   smooth: (t) => t * t * (3 - 2 * t),
   "ease-in": (t) => t * t,
@@ -38,21 +38,21 @@ const EASINGS = {
   hold: (t) => Math.floor(t),
 };
 
-const columnsOf = (matrix) => [0, 1, 2, 3].map((column) => matrix.slice(0, 3).map((row) => row[column]));
-const poseOf = (matrix) => {
+export const columnsOf = (matrix) => [0, 1, 2, 3].map((column) => matrix.slice(0, 3).map((row) => row[column]));
+export const poseOf = (matrix) => {
   const [right, down, forward, position] = columnsOf(matrix);
   return { right, down, forward, position };
 };
-const matrixOf = ({ right, down, forward, position }) => [0, 1, 2].map((i) => [right[i], down[i], forward[i], position[i]]);
+export const matrixOf = ({ right, down, forward, position }) => [0, 1, 2].map((i) => [right[i], down[i], forward[i], position[i]]);
 
 // When a moving camera passes its keys: their own times, else evenly spaced.
-function keyTimes(entry) {
+export function keyTimes(entry) {
   const keys = entry.keyframes;
   return keys.map((key, i) => key.time ?? i / (keys.length - 1));
 }
 
 // The knot before a time, and how far it is to the next one, 0 to 1.
-function between(knots, time) {
+export function between(knots, time) {
   const t = Math.min(Math.max(time, knots[0]), knots[knots.length - 1]);
   let start = 0;
   while (start < knots.length - 2 && knots[start + 1] <= t) start += 1;
@@ -60,7 +60,7 @@ function between(knots, time) {
 }
 
 // Slopes of parabolas through three neighbours, at the ends of those through the outer three.
-function slopeAt(points, knots, i) {
+export function slopeAt(points, knots, i) {
   const n = knots.length;
   const rise = (j) => points[j + 1].map((value, axis) => (value - points[j][axis]) / (knots[j + 1] - knots[j]));
   if (n === 2) return rise(0);
@@ -74,7 +74,7 @@ function slopeAt(points, knots, i) {
 }
 
 // cameras.interpolate_poses for one time: positions on a cubic spline, rotations by slerp.
-function poseBetween(matrices, knots, time) {
+export function poseBetween(matrices, knots, time) {
   const { start, share } = between(knots, time);
   if (share <= 0) return poseOf(matrices[start]);
   if (share >= 1) return poseOf(matrices[start + 1]);
@@ -113,7 +113,7 @@ function poseBetween(matrices, knots, time) {
   return { right, down, forward, position };
 }
 
-function poseAt(entry, time) {
+export function poseAt(entry, time) {
   if (isOrbit(entry)) return lookAtCentre(...placeOf(entry));
   if ("keyframes" in entry) {
     const [keys, knots] = [entry.keyframes, keyTimes(entry)];
@@ -132,7 +132,7 @@ function poseAt(entry, time) {
 }
 
 // Where a camera starts, as the three numbers of a row.
-function startOf(entry) {
+export function startOf(entry) {
   if (isOrbit(entry)) return placeOf(entry);
   if ("keyframes" in entry) return startOf(entry.keyframes[0]);
   const [x, y, z] = poseAt(entry, 0).position;
@@ -141,14 +141,14 @@ function startOf(entry) {
 }
 
 // Polylines as three columns with a null between them, where the pen is lifted.
-function columns(strokes) {
+export function columns(strokes) {
   const points = strokes.flatMap((stroke, i) => (i ? [[null, null, null], ...stroke] : stroke));
   return { x: points.map((p) => p[0]), y: points.map((p) => p[1]), z: points.map((p) => p[2]) };
 }
 
-const textAt = (total, texts) => Array.from({ length: total }, (_, i) => texts[i] ?? "");
+export const textAt = (total, texts) => Array.from({ length: total }, (_, i) => texts[i] ?? "");
 
-function groundColumns(farthest) {
+export function groundColumns(farthest) {
   let step = 10 ** Math.floor(Math.log10(Math.max(farthest, 1e-3)));
   step = [step / 5, step / 2, step, 2 * step].find((s) => farthest / s <= 5 + 1e-9);
   const rings = Math.max(1, Math.ceil(farthest / step - 1e-9));
@@ -168,7 +168,7 @@ function groundColumns(farthest) {
   return { ...points, text: textAt(points.x.length, texts) };
 }
 
-function subjectColumns(size) {
+export function subjectColumns(size) {
   const tip = 4 * size;
   const arrow = [[0, 0, 0], [tip, 0, 0], [tip - size, size / 2, 0], [tip, 0, 0], [tip - size, -size / 2, 0]];
   const axes = [0, 1, 2].map((axis) => [-size, size].map((s) => [0, 1, 2].map((i) => (i === axis ? s : 0))));
@@ -176,7 +176,7 @@ function subjectColumns(size) {
   return { ...points, text: textAt(points.x.length, { [points.x.length - 1]: "front" }) };
 }
 
-function frustumColumns(entry, pose, lens, depth, path) {
+export function frustumColumns(entry, pose, lens, depth, path) {
   const { width: w, height: h } = lens;
   const pixels = [[0, 0], [w, 0], [w, h], [0, h], [w / 2, -0.25 * h]];
   const [topLeft, topRight, bottomRight, bottomLeft, roof] = pixels.map(([u, v]) => {
@@ -192,10 +192,10 @@ function frustumColumns(entry, pose, lens, depth, path) {
   ]);
 }
 
-const escapeHtml = (text) =>
+export const escapeHtml = (text) =>
   text.replace(/[&<>"']/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;" })[c]);
 
-function median(values) {
+export function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
@@ -203,7 +203,7 @@ function median(values) {
 
 // The traces of syncam.preview.rig_figure for these cameras at a time from 0 to 1. `style` holds one trace of each
 // kind as Python draws it (ground, subject, frustum) and the cameras' colours: only coordinates are computed here.
-function rigTraces(cameras, defaultLens, style, time = 0) {
+export function rigTraces(cameras, defaultLens, style, time = 0) {
   const poses = cameras.map((entry) => poseAt(entry, time));
   const paths = cameras.map((entry) =>
     moves(entry) ? Array.from({ length: style.pathPoints }, (_, i) => poseAt(entry, i / (style.pathPoints - 1)).position) : null,

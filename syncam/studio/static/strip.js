@@ -1,0 +1,47 @@
+// A row of results to open, each a picture and a line.
+
+import { make } from "./dom.js";
+
+export function mount({ element, trigger, props, watch }) {
+  let results = [];
+
+  // Another tab may have added to them since, and what is stored may come from anywhere.
+  function remembered() {
+    const isResult = (entry) => ["id", "title", "picture"].every((key) => typeof entry?.[key] === "string");
+    try {
+      return JSON.parse(localStorage.getItem(props.remember)).filter(isResult);
+    } catch {
+      return results; // nothing is stored yet, or a page in a frame may store nothing
+    }
+  }
+
+  function addGiven() {
+    const given = props.value || [];
+    const others = props.remember ? remembered().filter(({ id }) => !given.some((entry) => entry.id === id)) : [];
+    results = [...given, ...others].slice(0, props.most);
+    try {
+      if (props.remember && given.length) localStorage.setItem(props.remember, JSON.stringify(results));
+    } catch {} // then they are there as long as the page is
+    showStrip();
+  }
+
+  function showStrip() {
+    element.replaceChildren(
+      ...results.map(({ id, title, picture }) =>
+        make(
+          "button",
+          { type: "button", class: "syn-card", title, onclick: () => trigger("select", { id }) },
+          make("img", { src: picture, alt: "", loading: "lazy" }),
+          make("span", {}, title),
+        ),
+      ),
+    );
+  }
+  watch("value", addGiven);
+  window.addEventListener("storage", ({ key }) => {
+    if (key !== props.remember) return;
+    results = remembered();
+    showStrip();
+  });
+  addGiven();
+}
