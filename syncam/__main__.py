@@ -343,9 +343,9 @@ def add_evaluate(commands) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from syncam import evaluate
+    from syncam.evaluation import table
 
-    measured = evaluate.sweep if options.sweep else evaluate.evaluate
+    measured = table.sweep if options.sweep else table.evaluate
     print(measured(options.model, options.out, options.num_scenes, options.seed))
 
 
@@ -357,7 +357,7 @@ def add_verify(commands) -> None:
 
 def verify(options: argparse.Namespace) -> int:
     """Exit code 1 if any file differs, 2 if one could not be read."""
-    from syncam.verify import verify
+    from syncam.evaluation.verify import verify
 
     code = 0
     for row in verify(options.paths):
@@ -374,7 +374,7 @@ def add_benchmark(commands) -> None:
 
 
 def benchmark(options: argparse.Namespace) -> None:
-    from syncam.benchmark import benchmark
+    from syncam.evaluation.benchmark import benchmark
 
     table = benchmark(options.rounds)
     print(table)

@@ -23,8 +23,8 @@ from syncam import toyworld
 from syncam.backbones.cogvideox import CogVideoXBackbone
 from syncam.backbones.embedded import PatchCodec, build_tokenizer, clip_to_float
 from syncam.cameras import OrbitCamera, Rig
-from syncam.evaluate import held_out
-from syncam.measures import measure
+from syncam.evaluation.measures import measure
+from syncam.evaluation.table import held_out
 from syncam.pipeline import Pipeline
 from syncam.shot import ModelCard
 from syncam.training.module import ModuleConfig, train_module

@@ -13,8 +13,9 @@ from PIL import Image
 
 from syncam import toyworld
 from syncam.cameras import Intrinsics
-from syncam.evaluate import held_out
-from syncam.measures import SCENE_SIZE_M, halves_apart, off_the_world, subject_places, triangulate
+from syncam.evaluation.agreement import SCENE_SIZE_M, halves_apart, off_the_world, triangulate
+from syncam.evaluation.subject import subject_places
+from syncam.evaluation.table import held_out
 from syncam.pipeline import Pipeline
 from syncam.points import to_ply, triangulated_points
 from syncam.rig_formats import read_cameras, read_rig

@@ -326,7 +326,7 @@ def measured(result: MultiViewVideo) -> dict:
     """How well the views of the embedded model's world agree, for the recipe; nothing where that can't be measured."""
     if result.recipe.get("model") != "embedded":
         return {}
-    measures = importlib.import_module("syncam.measures")  # needs torch: not before the model does
+    measures = importlib.import_module("syncam.evaluation.measures")  # needs torch: not before the model does
     words = split_words(result.recipe["prompt"])
     colours = [word for word in words if word in measures.toyworld.COLOURS]
     if not colours:

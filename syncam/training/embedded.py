@@ -36,7 +36,7 @@ from syncam.backbones.base import latent_times
 from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer, WanBackbone
 from syncam.cameras import Intrinsics
 from syncam.datasets import Fit, SynCamVideo
-from syncam.evaluate import contact_sheet, held_out
+from syncam.evaluation.table import contact_sheet, held_out
 from syncam.multiview import camera_features
 from syncam.pipeline import Pipeline, write_manifest
 from syncam.shot import ModelCard, TrainedRange

@@ -6,18 +6,18 @@ from functools import partial
 import pytest
 from PIL import Image
 
-from syncam import evaluate
 from syncam.__main__ import main
-from syncam.measures import shape_reader
+from syncam.evaluation import table
+from syncam.evaluation.shape_reader import shape_reader
 
 
 @pytest.fixture(autouse=True)
 def reader(monkeypatch):
-    monkeypatch.setattr("syncam.measures.shape_reader", partial(shape_reader, 8, 1))
+    monkeypatch.setattr("syncam.evaluation.measures.shape_reader", partial(shape_reader, 8, 1))
 
 
-def rows_of(table: str) -> dict[str, list[str]]:
-    rows = (line.strip("| ").split(" | ") for line in table.split("\n")[2:] if line)
+def rows_of(text: str) -> dict[str, list[str]]:
+    rows = (line.strip("| ").split(" | ") for line in text.split("\n")[2:] if line)
     return {first: cells for first, *cells in rows}
 
 
@@ -26,7 +26,7 @@ def test_the_table_sets_the_model_beside_the_renderer_and_views_that_know_nothin
     figures = json.loads((tmp_path / "figures.json").read_text())
     rows = rows_of(capsys.readouterr().out)
     assert len(rows["shape as asked, %"]) == len(figures) == 7
-    errors = {name: column[evaluate.REPROJECTION] for name, column in figures.items()}
+    errors = {name: column[table.REPROJECTION] for name, column in figures.items()}
     assert (
         errors["renderer"] < 1 < errors["a seed for each view"] and errors["4 views"] < errors["a seed for each view"]
     )
@@ -38,9 +38,9 @@ def test_the_sweep_has_a_row_for_every_setting_and_draws_its_lines(tmp_path, mon
     steps = {"euler": {number: {"num_inference_steps": number} for number in (1, 2)}}
     scales = {"guidance": {scale: {"num_inference_steps": 1, "guidance_scale": scale} for scale in (1.0, 3.0)}}
     for name, lines in {"SOLVER_STEPS": steps, "GUIDANCE_SCALES": scales, "SWEEP": steps | scales}.items():
-        monkeypatch.setattr(evaluate, name, lines)
+        monkeypatch.setattr(table, name, lines)
     assert main(["evaluate", "--sweep", "--num-scenes", "1", "--out", str(tmp_path)]) == 0
     assert list(rows_of(capsys.readouterr().out)) == ["euler, 1", "euler, 2", "guidance, 1.0", "guidance, 3.0"]
     figures = json.loads((tmp_path / "sweep.json").read_text())
-    assert all(0 < column[evaluate.SECONDS] < 100 for column in figures.values())
+    assert all(0 < column[table.SECONDS] < 100 for column in figures.values())
     assert (tmp_path / "sweep.html").stat().st_size > 1 << 20  # plotly.js is inside

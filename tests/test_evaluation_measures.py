@@ -9,18 +9,13 @@ import pytest
 from syncam import toyworld
 from syncam.backbones.embedded import PatchCodec, clip_to_float
 from syncam.cameras import Intrinsics, Rig
-from syncam.evaluate import held_out, summarise
-from syncam.measures import (
-    CameraReader,
-    broken,
-    lags,
-    measure,
-    measure_scene,
-    reprojection_errors,
-    shape_reader,
-    subject_places,
-    triangulate,
-)
+from syncam.evaluation.agreement import lags, reprojection_errors, triangulate
+from syncam.evaluation.camera_reader import CameraReader
+from syncam.evaluation.damage import broken
+from syncam.evaluation.measures import measure, measure_scene
+from syncam.evaluation.shape_reader import shape_reader
+from syncam.evaluation.subject import subject_places
+from syncam.evaluation.table import held_out, summarise
 from syncam.rig_formats import read_rig
 from syncam.shot import ASSETS_FOLDER
 

@@ -1,8 +1,8 @@
 """Measures the embedded model against the world it was trained on, as a table and a contact sheet.
 
-Held-out prompts, seeds and rigs are generated under several conditions and put beside the renderer's own videos (the
-floor of every measure) and beside views that were generated one by one, each from its own seed (what a measure says
-of views that know nothing of each other). The measures themselves are in :mod:`syncam.measures`.
+Held-out prompts, seeds and rigs are generated under several conditions. Beside them stand the renderer's own videos,
+the floor of every measure, and views generated one by one, each from its own seed: what a measure says of views that
+know nothing of each other. The measures are in :mod:`syncam.evaluation.measures`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from syncam import toyworld
 from syncam.cameras import Rig
-from syncam.measures import measure_scene
+from syncam.evaluation.measures import measure_scene
 from syncam.pipeline import Pipeline
 from syncam.preview import CAMERA_COLOURS
 from syncam.shot import SOLVERS, Shot
@@ -45,7 +45,7 @@ GUIDED_PARTS = {
         for begin, end in ((0, 0.5), (0.25, 0.75), (0.5, 1))
     }
 }
-SWEEP = SOLVER_STEPS | GUIDANCE_SCALES | GUIDED_PARTS  # of each line its points, and what a shot is given there
+SWEEP = SOLVER_STEPS | GUIDANCE_SCALES | GUIDED_PARTS  # name of a line in the plot -> point on it -> fields of the shot
 FOUND, COLOUR, SHAPE = "subject found, %", "colour as asked, %", "shape as asked, %"
 REPROJECTION = "reprojection error, % of width"
 ELEVATION, DISTANCE = "elevation error, degrees (median)", "distance error, % (median)"
@@ -53,12 +53,12 @@ SECONDS = "seconds for four views (median)"
 SWEPT = (REPROJECTION, SHAPE, FOUND, COLOUR, ELEVATION, DISTANCE, SECONDS)
 SHEET_FRAMES = (0, 8, 16)
 SHEET_SCENES = 10
-# Of the others, nobody knows where in the world the subject is: a prompt doesn't tell.
+# Where these conditions place the subject is known; of the others a prompt does not tell.
 OF_THIS_SCENE = ("renderer", "a given video, 3 new views", "the same, not shown it")
 
 
 def held_out(seed: int, number: int, num_views: int = 4, moving: float = 0.0) -> tuple[toyworld.Scene, Shot]:
-    """A scene, and a shot of it whose prompt tells all that words can tell; motions take turns."""
+    """A scene and a shot of it, whose prompt says all of the scene that words can say; motions take turns."""
     rng = random.Random(f"held out {seed} {number}")
     scene = toyworld.Scene.sample(rng, motion=toyworld.MOTIONS[number % len(toyworld.MOTIONS)])
     rig = toyworld.sample_rig(rng, num_views, moving)
@@ -75,7 +75,7 @@ def views_apart(pipeline: Pipeline, shot: Shot) -> MultiViewVideo:
 
 
 def views_of_a_given_video(pipeline: Pipeline, scene: toyworld.Scene, shot: Shot, shown: bool = True) -> MultiViewVideo:
-    """What the renderer shows in camera 1, and views generated beside it; ``shown``: whether they were made from it."""
+    """The renderer's view of camera 1 and generated ones of the others; ``shown``: whether these were made from it."""
     given = toyworld.record(scene, Rig(shot.rig.cameras[:1])).frames
     with TemporaryDirectory() as folder:
         path = Path(folder) / "given.mp4"
@@ -85,7 +85,7 @@ def views_of_a_given_video(pipeline: Pipeline, scene: toyworld.Scene, shot: Shot
 
 
 def load_alone(model: str) -> Pipeline:
-    """A pipeline on all cores, which otherwise leaves one free: no page waits for it here."""
+    """A pipeline on all cores; loading leaves one free for the page, and here there is none."""
     pipeline = Pipeline.load(model)
     torch.set_num_threads(os.cpu_count() or 1)
     return pipeline
@@ -205,6 +205,6 @@ def as_table(figures: dict[str, dict[str, float]]) -> str:
 
 
 def contact_sheet(videos: list[MultiViewVideo]) -> Image.Image:
-    """One row a video, all views side by side, a few moments of each."""
+    """A row for each video: all views side by side, a few moments of each."""
     rows = [np.concatenate([view[t] for view in video.frames for t in SHEET_FRAMES], axis=1) for video in videos]
     return Image.fromarray(np.concatenate(rows))

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from syncam.__main__ import main
 from syncam.backbones.cogvideox import MultiViewCogVideoXTransformer
 from syncam.backbones.wan import MultiViewWanTransformer, from_published_config
-from syncam.verify import LIMIT, verify
+from syncam.evaluation.verify import LIMIT, verify
 from tests.test_checkpoints import published
 from tests.tiny import COGVIDEOX, randomised
 

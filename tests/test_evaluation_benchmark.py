@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from syncam.benchmark import _costs, measure
+from syncam.evaluation.benchmark import _costs, measure
 from tests.tiny import WAN
 
 
