@@ -6,7 +6,7 @@ import signal
 import sys
 from contextlib import suppress
 
-from syncam.shot import KNOWN_MODELS, ZERO_GPU
+from syncam.model_card import KNOWN_MODELS, ZERO_GPU
 from syncam.studio.jobs import Engine
 from syncam.studio.layout import build_studio, launch_options
 

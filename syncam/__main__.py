@@ -120,12 +120,13 @@ def add_model_options(command) -> None:
 def generate(options: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
+    from syncam.model_card import KNOWN_MODELS, ModelCard
     from syncam.rig_formats import read_rig
-    from syncam.shot import KNOWN_MODELS, ModelCard, Progress, Shot
+    from syncam.shot import Progress, Shot
 
     settings = {field.name: getattr(options, field.name) for field in fields(Shot) if field.name != "rig"}
     card = ModelCard.load(options.model)
-    shot = Shot(rig=read_rig(path_or_text(options.rig)), **settings).resolved(card)
+    shot = card.resolve(Shot(rig=read_rig(path_or_text(options.rig)), **settings))
     options.out.mkdir(parents=True, exist_ok=True)
     if options.model in KNOWN_MODELS:
         print(card.note, file=sys.stderr)
@@ -311,14 +312,15 @@ def add_calibrate(commands) -> None:
 
 
 def calibrate(options: argparse.Namespace) -> None:
+    from syncam.model_card import ModelCard, model_folder
     from syncam.pipeline import Pipeline, write_card
     from syncam.rig_formats import read_rig
-    from syncam.shot import ModelCard, Shot, model_folder
+    from syncam.shot import Shot
 
     settings = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name, *_ in MODEL_SETTINGS}
     shot = Shot(options.prompt, read_rig(path_or_text(options.rig)), seed=options.seed, **settings)
     card, folder = ModelCard.load(options.model), model_folder(options.model)
-    shot.resolved(card)
+    card.resolve(shot)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
     elif not folder.is_dir():

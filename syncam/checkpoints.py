@@ -23,8 +23,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Offl
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from syncam.model_card import ModelCard
 from syncam.multiview import MultiViewTransformer
-from syncam.shot import ModelCard
 
 MAX_FILE_BYTES = 40 << 30
 MAX_CONFIG_BYTES = 4 << 20

@@ -516,7 +516,8 @@ def generate_dataset(
     Returns: how many scenes failed.
     Raises: ValueError if one of the shots is not possible, before the first is made.
     """
-    from syncam.shot import ModelCard, Shot
+    from syncam.model_card import ModelCard
+    from syncam.shot import Shot
 
     _check_layout(layout)
     card = ModelCard.load(model)
@@ -524,7 +525,7 @@ def generate_dataset(
         raise ValueError("a dataset needs a prompt and a rig at least")
     jobs, shots = [], {}
     for number, (prompt, rig) in enumerate(itertools.product(prompts, rigs)):
-        shot = Shot(prompt, rig, seed=seed + number, **settings).resolved(card)
+        shot = card.resolve(Shot(prompt, rig, seed=seed + number, **settings))
         facts = {"prompt": prompt, "rig": to_document(rig), "seed": shot.seed}
         job = Job("train", f"scene{number + 1}", prompt, rig.cameras, facts)
         clip_names(layout, job.cameras)

@@ -22,8 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from syncam.model_card import ZERO_GPU
 from syncam.multiview import CAMERA_DIM, own_config
-from syncam.shot import ZERO_GPU
 
 GIB = 2**30
 LARGE_ATTENTION_TOKENS = 8192  # from here on, an attention that is not fused needs gigabytes for its scores

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -25,6 +26,7 @@ from syncam.backbones.base import Backbone
 from syncam.backbones.cogvideox import CogVideoXBackbone
 from syncam.backbones.wan import WanBackbone
 from syncam.caching import Calibration, mag_cache
+from syncam.clips import read_clip
 from syncam.guidance import Guidance
 from syncam.memory import (
     MemoryPlan,
@@ -35,8 +37,9 @@ from syncam.memory import (
     free_bytes,
     is_out_of_memory,
 )
+from syncam.model_card import KNOWN_MODELS, ModelCard, model_folder
 from syncam.rig_formats import to_document
-from syncam.shot import KNOWN_MODELS, ModelCard, Progress, Shot, Stopped, model_folder
+from syncam.shot import Progress, ResolvedShot, Shot, Stopped
 from syncam.video import MultiViewVideo
 
 BACKBONES: dict[str, type[Backbone]] = {"wan": WanBackbone, "cogvideox": CogVideoXBackbone}
@@ -105,13 +108,13 @@ class Pipeline:
             backbone.pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, compute_dtype=dtype)
         return cls(backbone, model_sha256, offload)
 
-    def plan(self, shot: Shot) -> MemoryPlan:
+    def plan(self, shot: Shot | ResolvedShot) -> MemoryPlan:
         """What a shot needs here, in memory and time.  Raises: ValueError if it is not possible for the model."""
-        return self.planner.plan(shot.resolved(self.card))
+        return self.planner.plan(self.card.resolve(shot))
 
     def generate(
         self,
-        shot: Shot,
+        shot: Shot | ResolvedShot,
         on_step: Callable[[Progress], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> MultiViewVideo:
@@ -122,10 +125,10 @@ class Pipeline:
         Raises: ValueError if the shot is not possible or does not fit, Stopped if asked to stop,
             FloatingPointError on NaN, MemoryError if memory runs out all the same.
         """
-        shot, began = shot.resolved(self.card), time.perf_counter()
-        cameras, given = self.backbone.cameras(shot), shot.source_frames(self.card)
-        plan = self.planner.plan(shot)
+        shot, began = self.card.resolve(shot), time.perf_counter()
+        cameras, plan = self.backbone.cameras(shot), self.planner.plan(shot)
         plan.require()
+        given = self._given_frames(shot)
         report, stop = on_step or (lambda progress: None), should_stop or (lambda: False)
         num_steps = shot.num_inference_steps
         try:
@@ -133,7 +136,7 @@ class Pipeline:
                 report(Progress("text", 0, num_steps))
                 if on_step:
                     self.backbone.prepare_preview()
-                prompt_embeds = self.backbone.encode_prompt(shot)
+                prompt_embeds = self._encode_prompt(shot)
                 encoded = time.perf_counter()
                 source = None if given is None else self.backbone.encode(given)
                 latents = self._denoise(shot, plan, cameras, prompt_embeds, source, on_step, stop)
@@ -150,33 +153,55 @@ class Pipeline:
         done = time.perf_counter()
         if not shot.mag_cache:  # which leaves out some of what was planned
             self.planner.learn(plan, done - encoded)
-        recipe = {
-            **{key: value for key, value in asdict(shot).items() if key != "rig"},
-            "source_video": shot.source_video and Path(shot.source_video).name,
-            "source_sha256": shot.source_video and _sha256(Path(shot.source_video)),
+        seconds = {"denoise": round(denoised - encoded, 3), "all": round(done - began, 3)}
+        return MultiViewVideo(frames, shot.rig, self.card.fps, self.card.hfov_deg, self._recipe(shot, seconds))
+
+    def _encode_prompt(self, shot: ResolvedShot) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Embeddings of the prompt, and of the negative prompt if the shot is guided by text."""
+        guided = shot.guidance_scale > 1 and bool(shot.guided_steps())
+        return self.backbone.encode_prompt(shot.prompt, shot.negative_prompt if guided else None)
+
+    def _given_frames(self, shot: ResolvedShot) -> np.ndarray | None:
+        """What view 1 is given, (t, h, w, 3) uint8, at the shot's size and the model's rate; None if nothing is.
+
+        Raises: ValueError if the file is not a video or too short.
+        """
+        for given in shot.given_views:
+            frames = read_clip(given.video, shot.num_frames, shot.width, shot.height, self.card.fps)
+            self.card.require_frames(given.video, len(frames), shot.num_frames)
+            return frames
+        return None
+
+    def _recipe(self, shot: ResolvedShot, seconds: dict[str, float]) -> dict[str, Any]:
+        """Everything that decides the frames, and what is known of the run."""
+        recipe = asdict(shot)
+        del recipe["given_views"], recipe["source_guidance_scale"]
+        for given in shot.given_views:
+            recipe["source_video"], recipe["source_sha256"] = given.video.name, _sha256(given.video)
+            recipe["source_guidance_scale"] = shot.source_guidance_scale
+        return recipe | {
             "rig": to_document(shot.rig),
             "model": self.card.name,
             "model_sha256": self.model_sha256,
             "versions": {"syncam": syncam.__version__, "torch": torch.__version__, "diffusers": diffusers.__version__},
-            "seconds": {"denoise": round(denoised - encoded, 3), "all": round(done - began, 3)},
+            "seconds": seconds,
             "unknown_words": self.card.unknown_words(shot.prompt),
             "outside_trained_range": self.card.outside_trained_range(shot.rig),
         }
-        return MultiViewVideo(frames, shot.rig, self.card.fps, self.card.hfov_deg, recipe)
 
-    def calibrate(self, shot: Shot) -> tuple[float, ...]:
+    def calibrate(self, shot: Shot | ResolvedShot) -> tuple[float, ...]:
         """What MagCache wants to know of this model: by how much its blocks' update changes from step to step.
 
         Runs the shot once, with everything. The mean over a few shots is what a card should hold (``mag_ratios``).
         Raises: as :meth:`generate`.
         """
-        shot, calibration = replace(shot, mag_cache=0.0).resolved(self.card), Calibration()
+        shot, calibration = self.card.resolve(replace(shot, mag_cache=0.0)), Calibration()
         with calibration.of(self.backbone.pipe.transformer, shot.num_inference_steps):
             self.generate(shot, should_stop=calibration.note)
         return calibration.ratios
 
     def _denoise(
-        self, shot: Shot, plan: MemoryPlan, cameras, prompt_embeds, source, on_step, should_stop
+        self, shot: ResolvedShot, plan: MemoryPlan, cameras, prompt_embeds, source, on_step, should_stop
     ) -> torch.Tensor:
         """Clean latents (v, c, f, h, w), made by the family's own diffusers pipeline with the views as its batch.
 

@@ -25,8 +25,8 @@ from syncam.backbones.embedded import PatchCodec, build_tokenizer, clip_to_float
 from syncam.cameras import OrbitCamera, Rig
 from syncam.evaluation.measures import measure
 from syncam.evaluation.table import held_out
+from syncam.model_card import ModelCard
 from syncam.pipeline import Pipeline
-from syncam.shot import ModelCard
 from syncam.training.module import ModuleConfig, train_module
 
 SIZE, NUM_FRAMES, Z_DIM = 64, 9, 32

@@ -10,8 +10,9 @@ import pytest
 from syncam.__main__ import main
 from syncam.cameras import Rig
 from syncam.memory import Cost
+from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS
 from syncam.pipeline import Pipeline, write_manifest
-from syncam.shot import ASSETS_FOLDER, KNOWN_MODELS, Shot, Stopped
+from syncam.shot import Shot, Stopped
 from tests.tiny import FAMILIES, save_base
 
 RIG = Rig.from_text("5,15,0;5,15,40")
@@ -96,7 +97,7 @@ def test_the_plan_counts_what_is_kept_from_step_to_step(pipeline, monkeypatch):
 @pytest.mark.parametrize("ratios", ["1", [1, "x"], [0.0], [float("nan")], 5, {}, []])
 def test_ratios_that_are_none_are_refused(ratios, pipeline):
     with pytest.raises(ValueError, match="MagCache"):
-        shot(mag_cache=0.1, mag_ratios=ratios).resolved(pipeline.card)
+        pipeline.card.resolve(shot(mag_cache=0.1, mag_ratios=ratios))
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_a_model_folder_keeps_what_was_calibrated_in_its_card(folder, capsys):
     assert main(["calibrate", *CALIBRATED, "--model", str(folder)]) == 0
     pipeline = Pipeline.load(str(folder))  # and its manifest still agrees
     assert len(pipeline.card.mag_ratios) == 4
-    assert shot(mag_cache=0.1, width=64, height=64).resolved(pipeline.card).mag_ratios == pipeline.card.mag_ratios
+    assert pipeline.card.resolve(shot(mag_cache=0.1, width=64, height=64)).mag_ratios == pipeline.card.mag_ratios
     with pytest.raises(SystemExit):
         main(["calibrate", *CALIBRATED, "--model", "wan2.1-1.3b"])
     assert "say --out FILE.json" in capsys.readouterr().err

@@ -24,8 +24,8 @@ from syncam.datasets import (
     through_lens,
     write_scene,
 )
+from syncam.model_card import ASSETS_FOLDER
 from syncam.rig_formats import read_rig, write_cameras
-from syncam.shot import ASSETS_FOLDER
 from syncam.video import read_recipe, write_mp4
 
 

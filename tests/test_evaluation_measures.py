@@ -16,8 +16,8 @@ from syncam.evaluation.measures import measure, measure_scene
 from syncam.evaluation.shape_reader import shape_reader
 from syncam.evaluation.subject import subject_places
 from syncam.evaluation.table import held_out, summarise
+from syncam.model_card import ASSETS_FOLDER
 from syncam.rig_formats import read_rig
-from syncam.shot import ASSETS_FOLDER
 
 RIG = Rig.from_text("4,10,-40;5,25,20;6,15,100;5,35,-150")
 

@@ -14,8 +14,9 @@ from syncam.__main__ import main
 from syncam.cameras import Rig
 from syncam.clips import read_clip
 from syncam.guidance import Guidance
+from syncam.model_card import KNOWN_MODELS, ModelCard
 from syncam.pipeline import Pipeline
-from syncam.shot import KNOWN_MODELS, Shot
+from syncam.shot import Shot
 from syncam.video import MultiViewVideo, write_mp4
 
 RIG = Rig.from_text("5,15,0;5,15,40;6,30,-90")
@@ -100,7 +101,9 @@ def test_branches_run_as_one_batch_or_one_by_one_and_only_those_that_count():
 
 def test_a_step_is_guided_if_it_begins_within_the_interval():
     for interval, steps in (((0, 1), range(12)), ((0.25, 0.75), range(3, 9)), ((0, 0.5), range(6)), ((0.9, 1), [11])):
-        wanted = shot(num_inference_steps=12, guidance_scale=2.0, guidance_interval=interval)
+        wanted = ModelCard.load("embedded").resolve(
+            shot(num_inference_steps=12, guidance_scale=2.0, guidance_interval=interval)
+        )
         assert list(wanted.guided_steps()) == list(steps)
 
 
@@ -135,7 +138,7 @@ def test_the_plan_knows_how_many_branches_run(pipeline, by):
 @pytest.mark.parametrize("interval", [(0.5, 0.5), (0.8, 0.2), (0, 1.5), (float("nan"), 1), (0,), 0.5, "01", (0, "1")])
 def test_an_interval_that_is_none_is_refused(pipeline, interval):
     with pytest.raises(ValueError, match="guidance interval"):
-        shot(guidance_interval=interval).resolved(pipeline.card)
+        pipeline.card.resolve(shot(guidance_interval=interval))
 
 
 # ---------------------------------------------------------------------------------------------------- a given video
@@ -221,7 +224,7 @@ def test_views_can_be_made_to_agree_more(pipeline):
     assert np.abs(free.frames.astype(int) - closer.frames).mean() > 0.1
     assert closer.recipe["view_guidance_scale"] == 4.0
     with pytest.raises(ValueError, match="not trained on single views"):
-        shot(view_guidance_scale=2.0).resolved(KNOWN_MODELS["wan2.1-1.3b"])
+        KNOWN_MODELS["wan2.1-1.3b"].resolve(shot(view_guidance_scale=2.0))
 
 
 def test_a_video_that_can_not_be_used_is_refused_with_the_reason(pipeline, clip, tmp_path):
@@ -234,9 +237,9 @@ def test_a_video_that_can_not_be_used_is_refused_with_the_reason(pipeline, clip,
         ({"source_video": clip, "source_guidance_scale": float("inf")}, "source guidance scale must be a finite"),
     ):
         with pytest.raises(ValueError, match=says):
-            shot(**settings).resolved(card)
+            card.resolve(shot(**settings))
     with pytest.raises(ValueError, match="add a camera to see it from elsewhere"):
-        shot(1, source_video=clip).resolved(card)
+        card.resolve(shot(1, source_video=clip))
     for model in ("wan2.1-1.3b", "cogvideox-2b"):
         with pytest.raises(ValueError, match="can't be given a video: its weights were not trained to"):
-            shot(source_video=clip).resolved(KNOWN_MODELS[model])
+            KNOWN_MODELS[model].resolve(shot(source_video=clip))

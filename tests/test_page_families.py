@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from syncam.model_card import KNOWN_MODELS
 from syncam.pipeline import Pipeline, write_manifest
-from syncam.shot import KNOWN_MODELS
 from tests.tiny import save_base
 
 gradio_client = pytest.importorskip("gradio_client")

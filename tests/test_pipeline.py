@@ -19,8 +19,9 @@ from syncam.backbones.embedded import build_tokenizer
 from syncam.cameras import MovingCamera, OrbitCamera, Rig
 from syncam.checkpoints import save_added
 from syncam.memory import component_bytes
+from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS, ModelCard
 from syncam.pipeline import BACKBONES, Pipeline, verify_manifest, write_manifest
-from syncam.shot import ASSETS_FOLDER, KNOWN_MODELS, ModelCard, Progress, Shot, Stopped
+from syncam.shot import Progress, Shot, Stopped
 from tests.test_checkpoints import published
 from tests.tiny import FAMILIES, WAN, randomised, save_base
 
@@ -93,7 +94,7 @@ def test_second_order_solvers_come_closer_in_as_many_steps(embedded):
 
 
 def test_adding_a_camera_keeps_the_noise_of_the_others(embedded):
-    noise = [embedded.backbone.noise(shot(num_views).resolved(embedded.card)) for num_views in (2, 4)]
+    noise = [embedded.backbone.noise(embedded.card.resolve(shot(num_views))) for num_views in (2, 4)]
     assert torch.equal(noise[0], noise[1][:2])
     assert not torch.equal(noise[1][0], noise[1][1])
 
@@ -312,7 +313,7 @@ def test_an_untrained_module_gives_the_base_models_own_videos(bases, family, mon
     if family == "wan":  # whose stock pipeline runs guidance's branches one by one; CogVideoX's, as one batch
         monkeypatch.setattr("syncam.memory.SMALL_STEP_TOKENS", 0)
     ours = Pipeline.load(card.name, base=str(bases[family]))
-    backbone, wanted = ours.backbone, tiny_shot(2).resolved(ours.card)
+    backbone, wanted = ours.backbone, ours.card.resolve(tiny_shot(2))
     stock = {"wan": WanPipeline, "cogvideox": CogVideoXPipeline}[family].from_pretrained(bases[family])
     stock.set_progress_bar_config(disable=True)
     stock.scheduler = backbone.pipe.scheduler
@@ -601,7 +602,7 @@ def test_cogvideox_5b_steps_as_published_with_its_stochastic_solver(tmp_path):
     """Against diffusers' own pipeline with its DPM solver, rotary embedding and the same noise on the way."""
     save_base("cogvideox", tmp_path, use_rotary_positional_embeddings=True)
     ours = Pipeline.load("cogvideox-5b", base=str(tmp_path))
-    wanted = tiny_shot(2, num_inference_steps=4).resolved(ours.card)
+    wanted = ours.card.resolve(tiny_shot(2, num_inference_steps=4))
     assert wanted.solver == "dpm"
     seen: list[Progress] = []
     video, backbone = ours.generate(wanted, on_step=seen.append), ours.backbone

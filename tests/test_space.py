@@ -13,8 +13,9 @@ import yaml
 from packaging.requirements import Requirement
 
 from syncam.memory import LENT_RATE, attention_is_fused, best_device, matmul_rate
+from syncam.model_card import KNOWN_MODELS, ModelCard
 from syncam.rig_formats import read_rig
-from syncam.shot import KNOWN_MODELS, ModelCard, Shot
+from syncam.shot import Shot
 from syncam.studio import jobs
 
 ROOT = Path(__file__).parent.parent
@@ -83,7 +84,7 @@ def test_a_lent_gpu_is_used_for_what_a_quota_allows(lent, tmp_path):
     assert list(engine.cards) == ["wan2.1-1.3b", "embedded"]
     card = engine.cards["wan2.1-1.3b"]
     assert (card.num_frames, card.num_inference_steps) == (33, 20)
-    Shot("a dog", read_rig("arc30")).resolved(card)
+    card.resolve(Shot("a dog", read_rig("arc30")))
     assert engine.cards["embedded"] == ModelCard.load("embedded"), "small enough as it is"
 
 

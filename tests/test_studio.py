@@ -30,9 +30,10 @@ from gradio_client import Client  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
 
 from syncam.clips import read_frames  # noqa: E402
+from syncam.model_card import ASSETS_FOLDER, ModelCard  # noqa: E402
 from syncam.preview import rig_figure  # noqa: E402
 from syncam.rig_formats import FILE_NAMES, read_cameras, read_rig, to_document  # noqa: E402
-from syncam.shot import ASSETS_FOLDER, ModelCard, Progress, Shot  # noqa: E402
+from syncam.shot import Progress, Shot  # noqa: E402
 from syncam.studio import jobs, settings  # noqa: E402
 from syncam.studio.jobs import Engine  # noqa: E402
 from syncam.studio.player import shown  # noqa: E402
@@ -163,7 +164,7 @@ def test_a_link_that_asks_for_what_cannot_be_is_told(query, said):
 
 def test_a_recipe_gives_back_the_shot_it_was_made_from(studio):
     shot = replace(quick_shot(rig="combo"), guidance_interval=(0.25, 1.0), solver="unipc")
-    shot = shot.resolved(ModelCard.load("embedded"))
+    shot = ModelCard.load("embedded").resolve(shot)
     job = watched(studio.engine.submit(shot))
     values = settings.from_recipe(read_recipe(job.folder / "recipe.json"))
     assert values.pop("model") == "embedded"

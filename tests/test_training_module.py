@@ -12,8 +12,9 @@ from syncam.backbones.base import Backbone
 from syncam.cameras import Rig
 from syncam.checkpoints import metadata_of
 from syncam.datasets import render_dataset
+from syncam.model_card import KNOWN_MODELS, ModelCard
 from syncam.pipeline import BACKBONES, Pipeline
-from syncam.shot import KNOWN_MODELS, ModelCard, Shot
+from syncam.shot import Shot
 from syncam.training.module import EncodedScenes, Loss, ModuleConfig, load_base, sample_batch, train_module
 from tests.tiny import FAMILIES, save_base
 

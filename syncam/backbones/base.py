@@ -35,8 +35,9 @@ from syncam.checkpoints import (
     require_tokenizer_packages,
     shapes_of,
 )
+from syncam.model_card import ModelCard
 from syncam.multiview import MultiViewTransformer, camera_features, own_config
-from syncam.shot import ModelCard, Shot
+from syncam.shot import ResolvedShot
 
 diffusers.utils.logging.set_verbosity_error()  # it warns of any component class that is not its own
 diffusers.utils.logging.disable_progress_bar()
@@ -213,10 +214,10 @@ class Backbone:
     # ---------------------------------------------------------------------------------------------------- generating
 
     def solvers(self) -> dict[str, SchedulerMixin]:
-        """The family's ways to step from noise to picture, by the names in :data:`syncam.shot.SOLVERS`."""
+        """The family's ways to step from noise to picture, by the names in :data:`syncam.model_card.SOLVERS`."""
         raise NotImplementedError
 
-    def sampling(self, shot: Shot) -> dict[str, Any]:
+    def sampling(self, shot: ResolvedShot) -> dict[str, Any]:
         """What the diffusers pipeline is called with that only this family has."""
         return {}
 
@@ -227,7 +228,7 @@ class Backbone:
         """What a prompt becomes: (tokens, channels)."""
         raise NotImplementedError
 
-    def poses(self, shot: Shot) -> torch.Tensor:
+    def poses(self, shot: ResolvedShot) -> torch.Tensor:
         """c2w, (v, f, 4, 4) float64: one pose per view and latent frame."""
         return torch.from_numpy(shot.rig.c2w(latent_times(shot.num_frames, self.card.frames_per_latent)))
 
@@ -247,11 +248,11 @@ class Backbone:
         """The inverse of :meth:`unscaled`."""
         raise NotImplementedError
 
-    def guidance_scale(self, shot: Shot, timestep: float) -> float:
+    def guidance_scale(self, shot: ResolvedShot, timestep: float) -> float:
         """How much text counts at a guided step; 1 where there is no guidance by it."""
         return max(shot.guidance_scale, 1.0)
 
-    def cameras(self, shot: Shot) -> torch.Tensor:
+    def cameras(self, shot: ResolvedShot) -> torch.Tensor:
         """What the camera encoders read, (1, v, f, 12), or (1, v, f, s, p) with every token's ray."""
         card, lenses, grid = self.card, None, self.token_grid(shot.width, shot.height)
         if self.token_rays:
@@ -276,18 +277,20 @@ class Backbone:
         frames = (num_frames - 1) // self.card.frames_per_latent + 1
         return self.pipe.transformer.config.in_channels, frames, height // scale, width // scale
 
-    def noise(self, shot: Shot) -> torch.Tensor:
+    def noise(self, shot: ResolvedShot) -> torch.Tensor:
         """Independent noise per view, drawn one view after the other on the CPU: adding a camera keeps the others'."""
         generator = torch.Generator().manual_seed(shot.seed)
         shape = self.latent_shape(shot.num_frames, shot.width, shot.height)
         return torch.stack([torch.randn(shape, generator=generator) for _ in range(len(shot.rig))])
 
-    def encode_prompt(self, shot: Shot) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Embeddings (1, n, d) of the prompt and, for guidance, of the negative prompt; once for all views."""
+    def encode_prompt(
+        self, prompt: str, negative_prompt: str | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Embeddings (1, n, d) of the prompt and, unless it is None, of the negative prompt; once for all views."""
         return self.pipe.encode_prompt(
-            shot.prompt,
-            shot.negative_prompt,
-            do_classifier_free_guidance=shot.guidance_scale > 1 and bool(shot.guided_steps()),
+            prompt,
+            negative_prompt,
+            do_classifier_free_guidance=negative_prompt is not None,
             max_sequence_length=self.text_shape()[0],
         )
 

@@ -32,7 +32,7 @@ from syncam.multiview import (
     views_meet,
     views_part,
 )
-from syncam.shot import Shot
+from syncam.shot import ResolvedShot
 
 
 class ModulatedNorm(CogVideoXLayerNormZero):
@@ -242,11 +242,11 @@ class CogVideoXBackbone(Backbone):
         config = {**self.pipe.scheduler.config, "timestep_spacing": "trailing"}
         return {"ddim": CogVideoXDDIMScheduler.from_config(config), "dpm": CogVideoXDPMScheduler.from_config(config)}
 
-    def sampling(self, shot: Shot) -> dict[str, Any]:
+    def sampling(self, shot: ResolvedShot) -> dict[str, Any]:
         # one generator per view for the sampler that draws noise on the way: adding a camera keeps the others'
         return {"generator": [torch.Generator().manual_seed(shot.seed + 1 + view) for view in range(len(shot.rig))]}
 
-    def guidance_scale(self, shot: Shot, timestep: float) -> float:
+    def guidance_scale(self, shot: ResolvedShot, timestep: float) -> float:
         """As published, dynamic; its formula mixes steps and timesteps, so that it swings rather than grows."""
         scale, num_steps = super().guidance_scale(shot, timestep), shot.num_inference_steps
         if scale == 1:
@@ -257,7 +257,7 @@ class CogVideoXBackbone(Backbone):
         config = self.pipe.transformer.config
         return config.max_text_seq_length, config.text_embed_dim
 
-    def poses(self, shot: Shot) -> torch.Tensor:
+    def poses(self, shot: ResolvedShot) -> torch.Tensor:
         """(v, 1, 4, 4).  Raises: ValueError if a camera moves: this module has one pose per view."""
         for number, camera in enumerate(shot.rig.cameras, 1):
             if camera.moves:

@@ -26,9 +26,10 @@ from tqdm.auto import tqdm
 from syncam import toyworld
 from syncam.cameras import Rig
 from syncam.evaluation.measures import measure_scene
+from syncam.model_card import SOLVERS
 from syncam.pipeline import Pipeline
 from syncam.preview import CAMERA_COLOURS
-from syncam.shot import SOLVERS, Shot
+from syncam.shot import Shot
 from syncam.video import MultiViewVideo, write_mp4
 
 SOLVER_STEPS = {

@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from syncam.shot import ASSETS_FOLDER, ZERO_GPU, ModelCard, Progress, Shot, Stopped, split_words
+from syncam.model_card import ASSETS_FOLDER, ZERO_GPU, ModelCard, split_words
+from syncam.shot import Progress, ResolvedShot, Shot, Stopped
 from syncam.video import MultiViewVideo
 
 EXAMPLES_FOLDER = ASSETS_FOLDER / "examples"
@@ -45,7 +46,7 @@ _log = logging.getLogger(__name__)
 class Job:
     """One run of one shot with one model. ``state``: waiting, loading, running, then one of done, stopped, failed."""
 
-    def __init__(self, shot: Shot, model: str, folder: Path):
+    def __init__(self, shot: ResolvedShot, model: str, folder: Path):
         self.shot, self.model, self.folder = shot, model, folder
         self.state, self.progress, self.message = "waiting", None, ""
         self.context = contextvars.copy_context()  # knows the request: whose quota a lent GPU is taken from
@@ -172,7 +173,7 @@ class Engine:
         """The model to go on with if the hub does not give this one."""
         return "embedded" if isinstance(self._failures.get(model), ConnectionError) else None
 
-    def submit(self, shot: Shot, model: str | None = None) -> Job:
+    def submit(self, shot: Shot | ResolvedShot, model: str | None = None) -> Job:
         """A job for the shot as it is now, checked.
 
         Raises: ValueError if it is not possible, does not fit into memory, or too many wait.
@@ -180,7 +181,7 @@ class Engine:
         model = model or self.default
         if model not in self.cards:
             raise ValueError(f"model must be one of {', '.join(self.cards)}, got {model!r:.80}")
-        shot = shot.resolved(self.cards[model])
+        shot = self.cards[model].resolve(shot)
         if plan := self.plan(shot, model):
             plan.require()
         name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(6)}"  # not to be guessed by another visitor
@@ -205,7 +206,7 @@ class Engine:
         with self._wake:
             return self._waiting.index(job) + 1 if job in self._waiting else 0
 
-    def plan(self, shot: Shot, model: str):
+    def plan(self, shot: Shot | ResolvedShot, model: str):
         """What the shot needs here, a ``syncam.memory.MemoryPlan``; None while the model is not there to be asked.
 
         Raises: ValueError if the shot is not possible.
@@ -274,12 +275,12 @@ class Engine:
                 job._change(progress=report)
         raise RuntimeError("it ended without a result")
 
-    def _lent_seconds(self, shot: Shot, model: str) -> int:
+    def _lent_seconds(self, shot: ResolvedShot, model: str) -> int:
         """For how long a GPU is asked for: a longer run is cut off, and more than a visitor has left is refused."""
         plan = self.plan(shot, model)
         return math.ceil(LENT_MARGIN * plan.seconds) + LENT_START_SECONDS if plan else LENT_SECONDS
 
-    def _reports(self, shot: Shot, model: str) -> Iterator[Progress | MultiViewVideo | Exception | None]:
+    def _reports(self, shot: ResolvedShot, model: str) -> Iterator[Progress | MultiViewVideo | Exception | None]:
         """A run as what it reports: its progress, now and then None, and last its result or what went wrong.
 
         Closing this ends the run within one step. Where GPUs are lent, this runs in a process of its own, so it shares

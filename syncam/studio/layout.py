@@ -11,8 +11,9 @@ from pathlib import Path
 import gradio as gr
 
 from syncam.cameras import Rig
+from syncam.model_card import MAX_GUIDANCE, MAX_PROMPT_CHARACTERS, MAX_STEPS, SOLVERS, ModelCard
 from syncam.rig_formats import read_cameras, read_rig, to_document
-from syncam.shot import MAX_GUIDANCE, MAX_PROMPT_CHARACTERS, MAX_STEPS, SOLVERS, ModelCard, Shot
+from syncam.shot import Shot
 from syncam.studio import settings, texts
 from syncam.studio.api import add_endpoints
 from syncam.studio.doors import app_options, said
@@ -274,8 +275,7 @@ def build_studio(engine: Engine) -> gr.Blocks:
             except ValueError as error:  # cameras that can't be, in the middle of an edit: not a toast for each
                 return words, texts.impossible(str(error)), gr.skip(), ""
             try:
-                shot.resolved(card)
-                expected = texts.estimate(engine.plan(shot, name), card)
+                expected = texts.estimate(engine.plan(card.resolve(shot), name), card)
             except ValueError as error:
                 expected = texts.warning(str(error))
             range_note = texts.range_note(card.outside_trained_range(shot.rig))

@@ -16,9 +16,9 @@ import gradio as gr
 import plotly
 
 from syncam.cameras import MAX_VIEWS, Intrinsics, Rig
+from syncam.model_card import ModelCard
 from syncam.preview import CAMERA_COLOURS, NUM_PATH_POINTS, rig_figure
 from syncam.rig_formats import FILE_NAMES, export_cameras, list_presets, to_document
-from syncam.shot import ModelCard
 from syncam.studio.scripts import component_script
 from syncam.studio.settings import rig_from
 

@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from syncam.cameras import Rig
+from syncam.model_card import ModelCard
 from syncam.rig_formats import read_rig, to_document
-from syncam.shot import ModelCard, Shot
+from syncam.shot import Shot
 
 # What the page and its links call a setting, and the field of Shot that it is.
 FIELDS = {
@@ -98,4 +99,4 @@ def from_query(query: Mapping[str, str]) -> dict[str, Any]:
 
 def check(values: Mapping[str, Any], card: ModelCard) -> None:
     """Raises: ValueError if the model can't do what values for some of the fields say."""
-    to_shot({"prompt": "any", "rig": "arc4", **values}).resolved(card)
+    card.resolve(to_shot({"prompt": "any", "rig": "arc4", **values}))

@@ -9,8 +9,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from syncam.model_card import ModelCard
 from syncam.preview import CAMERA_COLOURS
-from syncam.shot import ModelCard
 from syncam.studio.jobs import Job
 
 STAGES = {"text": "reading the prompt for", "denoise": "denoising", "decode": "writing the videos of"}

@@ -37,9 +37,9 @@ from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer, Wa
 from syncam.cameras import Intrinsics
 from syncam.datasets import Fit, SynCamVideo
 from syncam.evaluation.table import contact_sheet, held_out
+from syncam.model_card import ModelCard, TrainedRange
 from syncam.multiview import camera_features
 from syncam.pipeline import Pipeline, write_manifest
-from syncam.shot import ModelCard, TrainedRange
 from syncam.training.config import TrainConfig
 from syncam.training.loop import LOG_STEPS, Stage, given_views, randomness
 

@@ -29,9 +29,10 @@ from syncam.cameras import Rig
 from syncam.checkpoints import save_added
 from syncam.datasets import Fit, SynCamVideo
 from syncam.memory import best_device
+from syncam.model_card import KNOWN_MODELS, TrainedRange
 from syncam.pipeline import BACKBONES
 from syncam.rig_formats import from_document, to_document
-from syncam.shot import KNOWN_MODELS, Shot, TrainedRange
+from syncam.shot import Shot
 from syncam.training.config import TrainConfig
 from syncam.training.loop import Stage, given_views, randomness
 from syncam.video import MultiViewVideo
@@ -114,7 +115,7 @@ def load_base(config: ModuleConfig, device: torch.device | None = None) -> Backb
     card = replace(card, source_guidance_scale=1.0 if config.source_view else None, weights="")
     base = str(Path(base).resolve()) if Path(base).is_dir() and base else base
     card = replace(card, base=base or card.base)
-    Shot("any", Rig.from_text("4,0,0")).resolved(card)  # says what of the size can't be
+    card.resolve(Shot("any", Rig.from_text("4,0,0")))  # says what of the size can't be
     device = device or best_device()
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     backbone = BACKBONES[card.family].assemble(card, "", dtype)
@@ -164,13 +165,13 @@ def encode_scenes(backbone: Backbone, config: ModuleConfig) -> None:
     else:
         videos = toy_videos(config, fit, done)
     for number, video in enumerate(tqdm(videos, desc="encode", initial=done, total=config.num_scenes), done):
-        text, _ = backbone.encode_prompt(Shot(video.recipe["prompt"], video.rig, guidance_scale=1.0))
+        text, _ = backbone.encode_prompt(video.recipe["prompt"])
         latents = torch.cat([backbone.encode(view) for view in video.frames])
         tensors = {"latents": latents.bfloat16().cpu(), "text": text[0].bfloat16().cpu()}
         path = folder / f"scene_{number:05d}.safetensors"
         save_file(tensors, path.with_suffix(".part"), {"rig": json.dumps(to_document(video.rig))})
         path.with_suffix(".part").replace(path)
-    text, _ = backbone.encode_prompt(Shot("", Rig.from_text("4,0,0"), guidance_scale=1.0))
+    text, _ = backbone.encode_prompt("")
     save_file({"text": text[0].bfloat16().cpu()}, of_all)
 
 
@@ -217,8 +218,7 @@ class EncodedScenes:
             card, rig = self.backbone.card, Rig(tuple(rig.cameras[view] for view in views))
             latents.append(scene["latents"][views].float())
             texts.append(text.expand(len(views), -1, -1))
-            shot = Shot("any", rig, num_frames=card.num_frames, width=card.width, height=card.height)
-            cameras.append(self.backbone.cameras(shot))
+            cameras.append(self.backbone.cameras(card.resolve(Shot("any", rig))))
         return torch.cat(latents), torch.cat(texts), torch.cat(cameras)
 
 
