@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from syncam.backbones.wan import MultiViewWanTransformer
 from syncam.cameras import Intrinsics, Rig
@@ -85,9 +86,12 @@ def test_a_close_up_holds_the_subject_and_the_rays_of_its_latents():
     assert len(anywhere) > 3
 
 
-def test_a_killed_run_continues_to_the_same_weights(start):
-    start("killed", multiview_steps=2)
-    killed, whole = weights(start("killed")), weights(start("whole"))
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_killed_run_continues_to_the_same_weights(start, dtype):
+    start("killed", multiview_steps=2, dtype=dtype)
+    killed, config = weights(start("killed", dtype=dtype)), start("whole", dtype=dtype)
+    whole, files = weights(config), (config.out / "model" / "transformer").glob("*.safetensors")
+    assert {tensor.dtype for path in files for tensor in load_file(path).values()} == {torch.bfloat16}
     for name, value in whole.items():
         assert torch.equal(value, killed[name]), name
 

@@ -6,6 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import torch
+
+from syncam.precision import fastest_dtype
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -23,6 +27,15 @@ class TrainConfig:
     text_dropout: float = 0.1
     source_view: float = 0.15  # how often view 0 is given as a clean video (section 3.5 of the paper)
     save_minutes: float
+    dtype: str = ""  # bfloat16 or float32, in which the model computes; empty: the faster one here, which is measured
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("", "bfloat16", "float32"):
+            raise ValueError(f"dtype must be bfloat16, float32 or empty (measured), got {self.dtype!r:.40}")
+
+    def working_dtype(self, device: torch.device) -> torch.dtype:
+        """In which kind of number the model computes on a device; its masters are float32 always."""
+        return getattr(torch, self.dtype) if self.dtype else fastest_dtype(device)
 
     @classmethod
     def from_words(cls, words: Iterable[str], **known) -> TrainConfig:

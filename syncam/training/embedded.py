@@ -8,6 +8,7 @@ text encoder and transformer on single views without cameras; ``multiview`` lets
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import multiprocessing
@@ -131,7 +132,7 @@ def train_embedded(config: EmbeddedConfig) -> Path:
     dataset = LatentScenes(config)
     if accelerator.is_main_process:
         dataset.worker = worker
-    model = build_model(config)
+    model = build_model(config, accelerator.device)
     for stage in STAGES:
         fit(stage, model, dataset, config, accelerator)
     return config.out / "model"
@@ -328,8 +329,8 @@ def close_up(
     return latents, weight / weight.mean((2, 3), keepdim=True), lenses
 
 
-def build_model(config: EmbeddedConfig) -> TextToViews:
-    """The trainable modules, from ``config.init`` or from random weights, in bfloat16."""
+def build_model(config: EmbeddedConfig, device: torch.device) -> TextToViews:
+    """The trainable modules, from ``config.init`` or from random weights, in the kind of number that is faster here."""
     if config.init:
         text_encoder = embedded.UMT5EncoderModel.from_pretrained(config.init / "text_encoder")
         transformer = MultiViewWanTransformer.from_pretrained(config.init / "transformer")
@@ -341,13 +342,13 @@ def build_model(config: EmbeddedConfig) -> TextToViews:
         transformer = embedded.build_transformer(codec["channel_std"], **sizes)
     if config.compile:
         transformer.compile_repeated_blocks(dynamic=False)
-    return TextToViews(text_encoder, transformer).bfloat16().train()
+    return TextToViews(text_encoder, transformer).to(config.working_dtype(device)).train()
 
 
 def save_model(model: TextToViews, config: EmbeddedConfig, trained: TrainedRange) -> None:
     """Write the whole model as a diffusers pipeline folder with its card and manifest; no file above 9 MB."""
-    folder = config.out / "model"
-    tokenizer = load_tokenizer(config)
+    folder, tokenizer = config.out / "model", load_tokenizer(config)
+    model = copy.deepcopy(model).bfloat16()  # saved so, whatever it computes in
     pipe = WanPipeline(
         tokenizer=tokenizer,
         text_encoder=model.text_encoder,

@@ -6,10 +6,11 @@ Everything drawn at random follows from the seed and the step, so a killed run c
 from __future__ import annotations
 
 import csv
+import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from itertools import compress
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
+from syncam.precision import fastest_dtype, squared
 from syncam.training.config import TrainConfig
 
 LOG_STEPS = 50
@@ -107,9 +109,9 @@ class Stage:
 
 
 class MasterWeights:
-    """float32 copies of a bfloat16 model's trainable parameters, their two optimisers and their moving average.
+    """float32 copies of a model's trainable parameters, their two optimisers and their moving average.
 
-    Muon takes the matrices inside the blocks, AdamW everything else.
+    The model itself computes in bfloat16 or float32. Muon takes the matrices inside the blocks, AdamW everything else.
     """
 
     def __init__(self, model: nn.Module, trainable: list[str], config: TrainConfig):
@@ -121,7 +123,8 @@ class MasterWeights:
         others = list(compress(self.masters, [not matrix for matrix in inner]))
         self.optimizers = [torch.optim.AdamW(others, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0)]
         if matrices:
-            self.optimizers.append(torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.02, ns_steps=4))
+            dtype = fastest_dtype(self.masters[0].device, squared)
+            self.optimizers.append(Muon(matrices, dtype, lr=config.muon_lr, weight_decay=0.02, ns_steps=4))
         self.base_lrs = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.ema = EMAModel(self.masters, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
 
@@ -158,6 +161,47 @@ class MasterWeights:
         for optimizer, value in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(value)
         self.publish(self.masters)
+
+
+class Muon(torch.optim.Muon):
+    """PyTorch's Muon with a choice of number for its orthogonalisation, which there is always bfloat16.
+
+    In bfloat16 both take the same step, to the last bit.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], dtype: torch.dtype, **options: float):
+        super().__init__(parameters, **options)
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            lr, momentum = group["lr"], group["momentum"]
+            for parameter in group["params"]:
+                state, gradient = self.state[parameter], parameter.grad
+                average = state.setdefault("momentum_buffer", torch.zeros_like(gradient)).lerp_(gradient, 1 - momentum)
+                update = gradient.lerp(average, momentum).to(self.dtype)
+                update = orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
+                rows, columns = parameter.shape
+                parameter.mul_(1 - lr * group["weight_decay"])
+                parameter.add_(update, alpha=-lr * math.sqrt(max(1, rows / columns)))
+
+
+def orthogonal(
+    matrix: torch.Tensor, coefficients: tuple[float, float, float], num_steps: int, eps: float
+) -> torch.Tensor:
+    """Nearly the nearest matrix with orthonormal rows or columns, by Newton-Schulz steps in the matrix's own dtype.
+
+    Source: Muon (https://kellerjordan.github.io/posts/muon).
+    """
+    a, b, c = coefficients
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.T if tall else matrix
+    wide = wide / wide.norm().clamp(min=eps)
+    for _ in range(num_steps):
+        gram = wide @ wide.T
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return wide.T if tall else wide
 
 
 def randomness(stage: str, step: int, rank: int, config: TrainConfig) -> tuple[random.Random, torch.Generator]:

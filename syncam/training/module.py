@@ -83,7 +83,7 @@ def train_module(config: ModuleConfig) -> Path:
     base_folder = str((config.out / "base").resolve()) if config.base_steps else backbone.card.base
     note = _note(len(scenes), config)
     backbone.card = replace(backbone.card, trained=scenes.trained_range(), note=note, base=base_folder)
-    transformer = backbone.pipe.transformer.bfloat16().train()
+    transformer = backbone.pipe.transformer.to(config.working_dtype(accelerator.device)).train()
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     added = [name for name, _ in transformer.named_parameters() if transformer.is_added(name)]
