@@ -6,9 +6,11 @@ import signal
 import sys
 from contextlib import suppress
 
-from syncam.model_card import KNOWN_MODELS, ZERO_GPU
-from syncam.studio.jobs import Engine
-from syncam.studio.layout import build_studio, launch_options
+from syncam import zero_gpu
+from syncam.model_card import KNOWN_MODELS
+from syncam.studio.engine import Engine
+from syncam.studio.layout import build_studio
+from syncam.studio.server import launch_options
 
 THIS_MACHINE = "127.0.0.1"
 
@@ -28,11 +30,11 @@ def main() -> int:
     arguments = parser.parse_args()
     own = arguments.host == THIS_MACHINE  # strangers must not make a server download gigabytes
     try:
-        offered = ["embedded", *KNOWN_MODELS] if own else ["wan2.1-1.3b", "embedded"] if ZERO_GPU else ["embedded"]
+        offered = ["embedded", *KNOWN_MODELS] if own else zero_gpu.DEFAULT_MODELS if zero_gpu.ACTIVE else ["embedded"]
         engine = Engine(arguments.model or offered)
-        engine.require_outputs()
-        if ZERO_GPU:  # what is to run on a lent GPU must be there before the page is
-            with suppress(ValueError):  # said by the page; the embedded model stands in
+        engine.results.require_writable()
+        if zero_gpu.ACTIVE:  # what is to run on a lent GPU must be there before the page is
+            with suppress(ValueError):  # the page shows why; the embedded model stands in
                 engine.load(engine.default)
     except (ValueError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)

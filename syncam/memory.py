@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from syncam.model_card import ZERO_GPU
+from syncam import zero_gpu
 from syncam.multiview import CAMERA_DIM, own_config
 
 GIB = 2**30
@@ -31,8 +31,6 @@ MAX_SECONDS = 24 * 3600.0
 SMALL_STEP_TOKENS = 4096  # up to here, more at once is faster: launches count, not operations
 # whether guidance's branches run as one batch, and how many views and latent frames at a time; in order of preference
 WAYS = ((True, (None, None)), (False, (None, None)), (False, (1, 1)))
-# Where a GPU is lent for the time of a call, PyTorch is made to believe before it in one that can't compute.
-LENT_RATE = 2.5e14  # floating point operations a second in a matrix product, about, of the part of an H200 that is lent
 HEADROOM = 0.9  # of the free memory that a run may use: allocators round up
 
 
@@ -166,7 +164,7 @@ def cost_of(run: Callable[[], object]) -> Cost:
 
 def best_device() -> torch.device:
     """The accelerator if there is one that works, else the CPU."""
-    if ZERO_GPU:
+    if zero_gpu.ACTIVE:
         return torch.device("cuda")
     # asked first: a build for an accelerator names it also where there is none
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
@@ -176,7 +174,7 @@ def free_bytes(device: torch.device) -> int:
     """Memory that a run on ``device`` can still get, with what PyTorch holds in reserve."""
     if device.type == "cpu":
         return psutil.virtual_memory().available
-    if ZERO_GPU:
+    if zero_gpu.ACTIVE:
         return torch.cuda.mem_get_info()[0]  # which is answered before a GPU is lent, too
     free, _ = torch.accelerator.get_memory_info(device)
     return free + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
@@ -194,8 +192,8 @@ def choose_offload(component_bytes: dict[str, int], free: int) -> str:
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.15) -> float:
     """Floating point operations a second that the device reaches in a matrix product."""
-    if ZERO_GPU:
-        return LENT_RATE
+    if zero_gpu.ACTIVE:
+        return zero_gpu.MATMUL_RATE
     size = 1024 if device.type == "cpu" else 4096
     a = torch.randn(size, size, device=device, dtype=dtype)
     best, until = math.inf, time.perf_counter() + seconds
@@ -210,7 +208,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.15)
 
 def attention_is_fused(device: torch.device) -> bool:
     """Whether attention over many tokens runs without its matrix of scores here."""
-    if ZERO_GPU:
+    if zero_gpu.ACTIVE:
         return True
     allowed = torch.backends.cuda.flash_sdp_enabled() or torch.backends.cuda.mem_efficient_sdp_enabled()
     if device.type != "cuda":

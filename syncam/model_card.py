@@ -7,7 +7,6 @@ out what is possible before anything heavy is loaded.
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 from dataclasses import asdict, dataclass, fields, replace
@@ -25,7 +24,6 @@ ASSETS_FOLDER = Path(__file__).resolve().parent.parent / "assets"
 MAX_PROMPT_CHARACTERS = 2000
 MAX_STEPS = 200
 MAX_GUIDANCE = 30.0
-ZERO_GPU = "SPACES_ZERO_GPU" in os.environ  # a Space on which a GPU is lent for the time of a call
 SEED_RANGE = (0, 2**63 - 1)
 SOLVERS = {"wan": ("euler", "unipc", "dpm"), "cogvideox": ("ddim", "dpm")}  # of each family
 

@@ -17,8 +17,9 @@ settings.load_profile("unhurried")
 def studio(tmp_path_factory):
     """The page at ``url``, its ``engine``, ready. The example is the toy world's own picture of four cameras."""
     from syncam import toyworld
-    from syncam.studio.jobs import Engine
-    from syncam.studio.layout import build_studio, launch_options
+    from syncam.studio.engine import Engine
+    from syncam.studio.layout import build_studio
+    from syncam.studio.server import launch_options
 
     folder = tmp_path_factory.mktemp("studio")
     scene = toyworld.Scene.sample(random.Random(0), shape="ball", colour="red", motion="bounce", sky="clear")

@@ -88,8 +88,10 @@ def run_crowd(url: str, visits: list[dict]) -> tuple[list[str], list[float]]:
 
 def main() -> int:
     sys.path.insert(0, str(ROOT))
-    from syncam.studio.jobs import MAX_WAITING, Engine
-    from syncam.studio.layout import build_studio, launch_options
+    from syncam.studio.engine import Engine
+    from syncam.studio.jobs import MAX_WAITING
+    from syncam.studio.layout import build_studio
+    from syncam.studio.server import launch_options
 
     this, broken = psutil.Process(), []
 
@@ -148,12 +150,12 @@ def main() -> int:
         visitors([*leaving[:25]])
         visitors([*leaving[25:]])
         deadline = time.monotonic() + 120
-        while not all(job.finished for job in engine._jobs.values()) and time.monotonic() < deadline:
+        while engine.jobs.unfinished() and time.monotonic() < deadline:
             time.sleep(0.5)
-        left = sum(not job.finished for job in engine._jobs.values())
+        left = len(engine.jobs.unfinished())
         time.sleep(5)
         more, files = threads() - before, this.num_fds() - files
-        kept = left == 0 and not engine._waiting and more.total() <= 3 and files <= 5
+        kept = left == 0 and not engine.jobs._waiting and more.total() <= 3 and files <= 5
         say("50 who leave", kept, f"{left} jobs left over; more threads: {dict(more)}; more open files: {files}")
 
         visitors([{"number": 1, **QUICK}] * 3)

@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 from syncam.pipeline import Pipeline  # noqa: E402
 from syncam.rig_formats import read_rig  # noqa: E402
 from syncam.shot import Shot  # noqa: E402
-from syncam.studio.jobs import measured  # noqa: E402
+from syncam.studio.results import measured  # noqa: E402
 
 FOLDER = ROOT / "assets" / "examples"
 SEED = 7  # of all of them: nothing is picked

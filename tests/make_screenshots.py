@@ -12,8 +12,9 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from syncam.studio.jobs import Engine  # noqa: E402
-from syncam.studio.layout import build_studio, launch_options  # noqa: E402
+from syncam.studio.engine import Engine  # noqa: E402
+from syncam.studio.layout import build_studio  # noqa: E402
+from syncam.studio.server import launch_options  # noqa: E402
 from tests.browser import launch_chromium  # noqa: E402
 
 FOLDER = ROOT / "assets" / "screenshots"
@@ -48,7 +49,7 @@ def main() -> None:
                 if visitor is None:
                     page.wait_for_selector(".syn-rig[data-drawn]", timeout=60_000)
                     page.click("#syn-generate")
-                    page.wait_for_selector(".syn-coarse img", timeout=120_000)
+                    page.wait_for_selector(".syn-preview img", timeout=120_000)
                     page.wait_for_function("document.querySelector('progress')?.value > 0.4")
                     page.screenshot(path=FOLDER / "running.png")
                     page.wait_for_selector("#syn-history .syn-card", timeout=120_000)

@@ -20,8 +20,9 @@ from syncam.cameras import FreeCamera, MovingCamera, OrbitCamera, Rig
 from syncam.clips import read_clip, read_frames
 from syncam.preview import rig_figure
 from syncam.rig_formats import export_cameras, list_presets, read_rig, to_document
-from syncam.studio.jobs import Engine
-from syncam.studio.layout import build_studio, launch_options
+from syncam.studio.engine import Engine
+from syncam.studio.layout import build_studio
+from syncam.studio.server import launch_options
 from syncam.video import read_recipe
 from tests.browser import launch_chromium
 
@@ -343,8 +344,8 @@ def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_r
     me = visit()
     me.page.get_by_label("What happens").fill("a blue cube spinning")
     me.find("#syn-generate").click()
-    me.page.wait_for_selector(".syn-coarse img", timeout=60_000)
-    assert me.find(".syn-coarse img").count() == 4
+    me.page.wait_for_selector(".syn-preview img", timeout=60_000)
+    assert me.find(".syn-preview img").count() == 4
     assert me.result() == "example"  # the old result stays until the new one is there
     expect(me.find(".syn-running")).to_contain_text(re.compile(r"denoising 4 views, step \d+/\d+"))
     expect(me.find("#syn-stop")).to_be_visible()
@@ -352,7 +353,7 @@ def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_r
     me.wait_result("example")
     made = me.result()
     expect(me.find("#syn-generate")).to_be_visible()
-    recipe = read_recipe(studio.engine.outputs / made / "recipe.json")
+    recipe = read_recipe(studio.engine.results.outputs / made / "recipe.json")
     assert recipe["prompt"] == "a blue cube spinning" and recipe["seed"] == 42
     assert recipe["rig"]["cameras"][0]["azimuth_deg"] == -30
     expect(me.find(".syn-player")).to_contain_text("seed 42")
@@ -384,7 +385,7 @@ def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_r
 def test_stop_ends_the_run_and_keeps_the_old_result(visit):
     me = visit({"steps": 200})
     me.find("#syn-generate").click()
-    me.page.wait_for_selector(".syn-coarse img", timeout=60_000)
+    me.page.wait_for_selector(".syn-preview img", timeout=60_000)
     me.find("#syn-stop").click()
     expect(me.find("#syn-running")).to_contain_text(re.compile(r"Stopped at step \d+\. Your previous result is still"))
     expect(me.find("#syn-generate")).to_be_visible()
@@ -394,17 +395,17 @@ def test_stop_ends_the_run_and_keeps_the_old_result(visit):
 def test_a_run_goes_on_over_a_reload(visit, studio):
     me = visit({"steps": 150, "rig": "4,10,0;4,10,20", "frames": 5})  # longer than the page takes to come back
     me.find("#syn-generate").click()
-    me.page.wait_for_selector(".syn-coarse img", timeout=60_000)
+    me.page.wait_for_selector(".syn-preview img", timeout=60_000)
     me.open(studio.url)
     expect(me.find("#syn-stop")).to_be_visible()
     me.wait_result("example")
-    assert read_recipe(studio.engine.outputs / me.result() / "recipe.json")["num_inference_steps"] == 150
+    assert read_recipe(studio.engine.results.outputs / me.result() / "recipe.json")["num_inference_steps"] == 150
 
 
 def test_a_new_seed_each_run_is_another_one_and_is_shown(visit, studio):
     me = visit({"steps": 2, "frames": 5, "rig": "4,10,0"})
     me.page.get_by_label("new each run").check()
-    recipe = read_recipe(studio.engine.outputs / me.generate() / "recipe.json")
+    recipe = read_recipe(studio.engine.results.outputs / me.generate() / "recipe.json")
     assert recipe["seed"] != 42
     expect(me.find("#syn-seed input")).to_have_value(str(recipe["seed"]))
 
@@ -413,7 +414,7 @@ def test_a_result_that_is_gone_from_the_disk_is_said(visit, studio):
     me = visit({"steps": 2, "frames": 5, "rig": "4,10,0"})
     made = me.generate()
     expect(me.find("#syn-history .syn-card")).to_have_count(1)
-    shutil.rmtree(studio.engine.outputs / made)
+    shutil.rmtree(studio.engine.results.outputs / made)
     me.open(studio.url)
     assert me.result() == "example"
     me.find("#syn-history .syn-card").click()
@@ -459,7 +460,7 @@ def test_a_hostile_prompt_is_only_text_everywhere(visit, studio):
     labelled = to_document(Rig((OrbitCamera(4, 0, 0, label=HOSTILE[:80]), OrbitCamera(4, 0, 20))))
     me.open(studio.url + "?" + urlencode({"rig": json.dumps(labelled)}))
     me.wait_drawn(1, "azimuth_deg", 0)
-    assert read_recipe(studio.engine.outputs / made / "recipe.json")["prompt"] == HOSTILE
+    assert read_recipe(studio.engine.results.outputs / made / "recipe.json")["prompt"] == HOSTILE
     assert me.page.evaluate("window.hacked") is None
 
 
@@ -570,7 +571,7 @@ def test_a_shared_link_brings_everything_to_another_browser(visit):
 
 def test_dropping_one_of_our_videos_restores_its_settings(visit, studio):
     me = visit({"steps": 2, "frames": 5, "prompt": "a pink cone", "rig": "4,10,0;5,20,40", "seed": 9})
-    made = studio.engine.outputs / me.generate()
+    made = studio.engine.results.outputs / me.generate()
     me.open(studio.url)
     expect(me.find("#syn-seed input")).to_have_value("42")
     me.find("[data-testid$=upload-button]").set_input_files(made / "view_02.mp4")
@@ -582,10 +583,10 @@ def test_dropping_one_of_our_videos_restores_its_settings(visit, studio):
 def test_a_video_is_seen_from_other_cameras(visit, studio):
     me = visit({"steps": 2, "frames": 5, "rig": "combo"})
     me.find("#syn-quality button").first.click()
-    given = studio.engine.result_folder("example") / "view_01.mp4"
+    given = studio.engine.results.folder("example") / "view_01.mp4"
     me.find("#syn-source input[type=file]").set_input_files(given)
     me.page.wait_for_selector("#syn-source video", timeout=60_000)
-    made = studio.engine.outputs / me.generate()
+    made = studio.engine.results.outputs / me.generate()
     assert read_recipe(made / "recipe.json")["source_video"] == "view_01.mp4"
     seen = read_clip(given, 5, 128, 128, 8).astype(float)
     assert (

@@ -9,8 +9,9 @@ from syncam.pipeline import Pipeline, write_manifest
 from tests.tiny import save_base
 
 gradio_client = pytest.importorskip("gradio_client")
-from syncam.studio.jobs import Engine  # noqa: E402
-from syncam.studio.layout import build_studio, launch_options  # noqa: E402
+from syncam.studio.engine import Engine  # noqa: E402
+from syncam.studio.layout import build_studio  # noqa: E402
+from syncam.studio.server import launch_options  # noqa: E402
 from syncam.video import MultiViewVideo  # noqa: E402
 
 MODELS = {"wan": "wan2.1-1.3b", "cogvideox": "cogvideox-2b"}
@@ -49,5 +50,5 @@ def test_any_number_of_views_through_the_page(page, model, num_views):
     )
     assert len(views) == num_views and mosaic.endswith(".mp4")
     assert recipe["model"] == model and recipe["seed"] == 5
-    newest = max(engine.outputs.iterdir(), key=lambda folder: folder.name)
+    newest = max(engine.results.outputs.iterdir(), key=lambda folder: folder.name)
     assert MultiViewVideo.load(newest).frames.shape == (num_views, 9, 48, 32, 3)

@@ -12,11 +12,12 @@ import torch
 import yaml
 from packaging.requirements import Requirement
 
-from syncam.memory import LENT_RATE, attention_is_fused, best_device, matmul_rate
+from syncam import zero_gpu
+from syncam.memory import attention_is_fused, best_device, matmul_rate
 from syncam.model_card import KNOWN_MODELS, ModelCard
 from syncam.rig_formats import read_rig
 from syncam.shot import Shot
-from syncam.studio import jobs
+from syncam.studio.engine import Engine
 
 ROOT = Path(__file__).parent.parent
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}  # that the hub knows
@@ -47,9 +48,9 @@ def test_no_file_is_larger_than_a_space_takes_without_extras():
 
 
 def test_the_planner_can_be_asked_before_a_gpu_is_lent(monkeypatch):
-    monkeypatch.setattr("syncam.memory.ZERO_GPU", True)
+    monkeypatch.setattr("syncam.zero_gpu.ACTIVE", True)
     assert best_device() == torch.device("cuda")
-    assert matmul_rate(best_device(), torch.bfloat16) == LENT_RATE
+    assert matmul_rate(best_device(), torch.bfloat16) == zero_gpu.MATMUL_RATE
     assert attention_is_fused(best_device())
 
 
@@ -62,16 +63,17 @@ def lent(monkeypatch) -> list:
         asked.append(duration)
         return lambda task: task
 
-    monkeypatch.setattr(jobs, "ZERO_GPU", True)
+    monkeypatch.setattr(zero_gpu, "ACTIVE", True)
     monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=gpu))
     return asked
 
 
-def test_a_gpu_is_asked_for_as_long_as_the_plan_says(lent, tmp_path):
-    engine = jobs.Engine(outputs=tmp_path)
+def test_a_gpu_is_asked_for_as_long_as_the_plan_says(lent, tmp_path, monkeypatch):
+    engine = Engine(outputs=tmp_path)
     (seconds,) = lent
     shot = Shot("a red ball", read_rig("arc4"), seed=1)
-    assert seconds(shot, "embedded") == jobs.LENT_SECONDS, "nothing is known yet"
+    assert seconds(shot, "embedded") == zero_gpu.UNPLANNED_SECONDS, "nothing is known yet"
+    monkeypatch.setattr(zero_gpu, "ACTIVE", False)  # this machine's own processor is planned for, as it is there
     engine.load("embedded")
     plan = engine.plan(shot, "embedded")
     assert seconds(shot, "embedded") == math.ceil(1.5 * plan.seconds) + 20
@@ -80,7 +82,7 @@ def test_a_gpu_is_asked_for_as_long_as_the_plan_says(lent, tmp_path):
 
 
 def test_a_lent_gpu_is_used_for_what_a_quota_allows(lent, tmp_path):
-    engine = jobs.Engine(["wan2.1-1.3b"], outputs=tmp_path)
+    engine = Engine(["wan2.1-1.3b"], outputs=tmp_path)
     assert list(engine.cards) == ["wan2.1-1.3b", "embedded"]
     card = engine.cards["wan2.1-1.3b"]
     assert (card.num_frames, card.num_inference_steps) == (33, 20)
@@ -89,5 +91,5 @@ def test_a_lent_gpu_is_used_for_what_a_quota_allows(lent, tmp_path):
 
 
 def test_elsewhere_none_of_it_is_needed():
-    code = "import sys, syncam.studio.jobs as jobs; jobs.Engine(); assert 'spaces' not in sys.modules"
+    code = "import sys, syncam.studio.engine as engine; engine.Engine(); assert 'spaces' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

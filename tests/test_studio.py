@@ -34,9 +34,9 @@ from syncam.model_card import ASSETS_FOLDER, ModelCard  # noqa: E402
 from syncam.preview import rig_figure  # noqa: E402
 from syncam.rig_formats import FILE_NAMES, read_cameras, read_rig, to_document  # noqa: E402
 from syncam.shot import Progress, Shot  # noqa: E402
-from syncam.studio import jobs, settings  # noqa: E402
-from syncam.studio.jobs import Engine  # noqa: E402
-from syncam.studio.player import shown  # noqa: E402
+from syncam.studio import jobs, results, settings  # noqa: E402
+from syncam.studio.engine import Engine  # noqa: E402
+from syncam.studio.player import player_value  # noqa: E402
 from syncam.studio.scripts import STATIC_FOLDER, STATIC_PATH  # noqa: E402
 from syncam.video import mosaic_grid, read_recipe  # noqa: E402
 from tests.load import crowd  # noqa: E402
@@ -68,7 +68,7 @@ def watched(job: jobs.Job, seconds: float = 60.0) -> jobs.Job:
 
 def test_the_page_is_built_without_torch_and_diffusers():
     code = (
-        "import sys; from syncam.studio.jobs import Engine; from syncam.studio.layout import build_studio; import app;"
+        "import sys, app; from syncam.studio.engine import Engine; from syncam.studio.layout import build_studio;"
         "build_studio(Engine()); print([m for m in ('torch', 'diffusers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -129,15 +129,15 @@ def test_weights_that_do_not_load_are_said_to_whoever_asks(tmp_path):
 def test_a_link_tells_all_settings(rig):
     values = {"model": "embedded", "prompt": "a ball & <b>more</b>? 日本", "seed": 7, "steps": 3, "guidance": 1.25}
     values |= {
-        "guided": "0.2, 0.8",
+        "guidance_interval": "0.2, 0.8",
         "solver": "unipc",
-        "saving": 0.1,
+        "mag_cache": 0.1,
         "frames": 5,
         "width": 64,
         "height": 96,
-        "avoid": "blur",
-        "following": 2.0,
-        "agreement": 1.5,
+        "negative_prompt": "blur",
+        "source_guidance": 2.0,
+        "view_guidance": 1.5,
     }
     values["rig"] = to_document(read_rig(rig, 8 if rig.startswith("hemi") else None))
     told = settings.from_query(dict(parse_qsl(settings.to_query({**values, "source": "/tmp/uploaded.mp4"}))))
@@ -152,8 +152,8 @@ def test_a_link_tells_all_settings(rig):
         ({"steps": "many"}, "many"),
         ({"steps": "1e9"}, "steps 1e\\+09 is outside"),
         ({"guidance": "nan"}, "finite"),
-        ({"guided": "0.8, 0.2"}, "must begin before it ends"),
-        ({"guided": "half"}, "two numbers"),
+        ({"guidance_interval": "0.8, 0.2"}, "must begin before it ends"),
+        ({"guidance_interval": "half"}, "two numbers"),
         ({"width": "33"}, "multiple of 32"),
     ],
 )
@@ -242,11 +242,11 @@ def test_an_exported_rig_is_the_rig_that_was_given(client, to, tmp_path):
     ],
 )
 def test_what_is_wrong_with_a_request_is_said(client, studio, wrong, said):
-    before = len(list(studio.engine.outputs.iterdir()))
+    before = len(list(studio.engine.results.outputs.iterdir()))
     with pytest.raises(AppError) as error:
         client.predict(**{"prompt": PROMPT, "rig": "3.5,0,0", "seed": 1, **QUICK, **wrong}, api_name="/generate")
     assert said in str(error.value)
-    assert len(list(studio.engine.outputs.iterdir())) == before
+    assert len(list(studio.engine.results.outputs.iterdir())) == before
 
 
 @pytest.mark.parametrize(
@@ -272,10 +272,10 @@ def test_how_well_the_views_agree_is_measured_on_the_renderers_own_video():
     scene = toyworld.Scene.sample(random.Random(0), shape="ball", colour="red", motion="bounce", sky="clear")
     video = toyworld.record(scene, read_rig("arc4"), num_frames=5)
     video.recipe.update(model="embedded", prompt="a red ball")
-    seen = jobs.measured(video)["measured"]
+    seen = results.measured(video)["measured"]
     assert seen["subject_found_percent"] == 100 and seen["reprojection_error_percent_of_width"] < 1
     video.recipe.update(prompt="a ball")
-    assert jobs.measured(video) == {}
+    assert results.measured(video) == {}
 
 
 # ----------------------------------------------------------------------------------------------------------- the jobs
@@ -327,12 +327,12 @@ def test_examples_are_whole_results_in_the_order_of_their_names(tmp_path):
         (tmp_path / name).mkdir()
     for name in ("02_cube", "01_ball"):
         (tmp_path / name / "recipe.json").write_text("{}")
-    assert [folder.name for folder in Engine(examples=tmp_path).examples()] == ["01_ball", "02_cube"]
-    assert Engine(examples=tmp_path / "nothing").examples() == []
+    assert [folder.name for folder in Engine(examples=tmp_path).results.examples()] == ["01_ball", "02_cube"]
+    assert Engine(examples=tmp_path / "nothing").results.examples() == []
 
 
 def test_results_can_be_shown_from_any_folder(studio):
-    value = shown(studio.engine.examples()[0])
+    value = player_value(studio.engine.results.examples()[0])
     served = Path(get_upload_folder()).resolve()  # the only place that gradio serves from wherever it was started
     assert all(Path(file["path"]).is_relative_to(served) for file in (value["mosaic"], *value["views"]))
 
@@ -380,7 +380,7 @@ def test_a_run_that_nobody_watches_any_more_ends(studio, monkeypatch):
 def test_the_queue_has_an_end_and_says_so(tmp_path):
     engine = Engine(outputs=tmp_path)  # not started: everything waits
     waiting = [engine.submit(quick_shot()) for _ in range(jobs.MAX_WAITING)]
-    assert engine.position(waiting[4]) == 5
+    assert engine.jobs.position(waiting[4]) == 5
     with pytest.raises(ValueError, match="The queue is full"):
         engine.submit(quick_shot())
 
@@ -403,13 +403,13 @@ def test_a_failing_run_is_told_and_the_next_one_works(studio, monkeypatch):
 @pytest.mark.parametrize("hostile", ["", "..", "../outputs", "a/b", "/etc", "x\0", None, 5, "never-made", "example\n"])
 def test_only_results_can_be_opened_whatever_the_page_sends(studio, hostile):
     with pytest.raises(ValueError, match="no longer on disk"):
-        studio.engine.result_folder(hostile)
+        studio.engine.results.folder(hostile)
 
 
 @pytest.mark.parametrize("prompt", ["../../etc/passwd", "con", "<script>alert(1)</script>", "שלום 🙂", "a\0b"])
 def test_a_prompt_never_names_a_file_and_comes_back_as_it_was(studio, prompt):
     job = watched(studio.engine.submit(quick_shot(prompt)))
-    assert job.folder.parent == studio.engine.outputs
+    assert job.folder.parent == studio.engine.results.outputs
     assert read_recipe(job.folder / "view_01.mp4")["prompt"] == prompt
 
 

@@ -1,2 +1,3 @@
-"""The page: ``layout`` what stands where, ``rig_view`` the camera desk, ``player``, ``history``, ``settings`` of a run,
-``jobs`` runs and models, ``api`` for programs, ``doors`` what comes in, ``texts`` what is said."""
+"""The page: ``layout`` what stands where, ``handlers`` what happens on events, ``rig_view`` the cameras, ``player``,
+``history``, ``settings`` of a run, ``texts``, ``theme``; behind it ``engine`` (models), ``jobs`` (the queue),
+``results`` (on disk); towards the outside ``server`` (limits), ``api`` (for programs), ``errors``."""

@@ -12,8 +12,8 @@ from gradio.utils import get_upload_folder
 
 from syncam.preview import rig_figure
 from syncam.shot import Shot
-from syncam.studio.doors import said
-from syncam.studio.jobs import Engine
+from syncam.studio.engine import Engine
+from syncam.studio.errors import report_errors
 from syncam.studio.player import file_data
 from syncam.studio.rig_view import camera_file
 from syncam.studio.settings import rig_from
@@ -23,7 +23,7 @@ from syncam.video import read_recipe
 def add_endpoints(engine: Engine) -> None:
     """Adds ``/generate``, ``/preview_rig`` and ``/export_rig`` to the page that is being built."""
 
-    @said
+    @report_errors
     async def generate(
         prompt: str,
         rig: Any = "arc4",
@@ -50,13 +50,13 @@ def add_endpoints(engine: Engine) -> None:
         mosaic = next(iter(sorted(job.folder.glob("mosaic.*"))))
         yield file_data(mosaic), views, read_recipe(job.folder / "recipe.json")
 
-    @said
+    @report_errors
     def preview_rig(rig: Any) -> dict:
         """The cameras of a rig as a Plotly figure (JSON)."""
         card = engine.cards[engine.default]
         return json.loads(rig_figure(rig_from(rig), card.hfov_deg, (card.width, card.height)).to_json())
 
-    @said
+    @report_errors
     def export_rig(rig: Any, format: str = "nerfstudio") -> dict:
         """The cameras of a rig as a file of another program; formats of several files come as a zip."""
         name, data = camera_file(rig_from(rig), format)

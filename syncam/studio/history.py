@@ -1,4 +1,4 @@
-"""Strips of results to open again: the shipped examples, and what this browser remembers of its own."""
+"""Rows of results to open again: the shipped examples, and what this browser remembers of its own."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from syncam.video import read_recipe
 THUMBNAIL_HEIGHT, MAX_REMEMBERED = 96, 12
 
 
-def strip(entries: list[dict], remember: str = "", **options) -> gr.HTML:
-    """A row of results, its value a list of :func:`entry`. ``.select`` fires with the ``id`` of the one pressed.
+def results_row(entries: list[dict], remember: str = "", **options) -> gr.HTML:
+    """A row of results, its value a list of :func:`row_entry`. ``.select`` fires with the ``id`` of the one pressed.
 
     With ``remember``, a name, the browser keeps the newest of all values that it was ever given, whichever tab it was.
     """
     return gr.HTML(
         entries,
-        html_template='<div class="syn-strip"></div>',
-        js_on_load=component_script("strip.js"),
+        html_template='<div class="syn-results"></div>',
+        js_on_load=component_script("results_row.js"),
         apply_default_css=False,
         remember=remember,
         most=MAX_REMEMBERED,
@@ -30,8 +30,8 @@ def strip(entries: list[dict], remember: str = "", **options) -> gr.HTML:
     )
 
 
-def entry(folder: Path) -> dict:
-    """A result as strips show it: its middle frame from camera 1, and its prompt."""
+def row_entry(folder: Path) -> dict:
+    """A result as a row shows it: its middle frame from camera 1, and its prompt."""
     recipe, picture = read_recipe(folder / "recipe.json"), ""
     if (view := folder / "view_01.mp4").is_file():
         frames = read_frames(view)

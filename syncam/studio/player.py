@@ -22,7 +22,7 @@ UNRELATED_PERCENT = 6  # by which views from a seed each disagree: "python -m sy
 
 
 def player(result_folder: Callable[[str], Path], folder: Path | None = None, **options) -> gr.HTML:
-    """The player, whose value is :func:`shown` of a result.
+    """The player, whose value is :func:`player_value` of a result.
 
     ``result_folder`` finds the folder of a result's id that the page sends back, or raises ValueError.
     ``.use_settings`` fires with the result as the component's value.
@@ -45,7 +45,7 @@ def player(result_folder: Callable[[str], Path], folder: Path | None = None, **o
         return file_data(path)
 
     return gr.HTML(
-        shown(folder) if folder else None,
+        player_value(folder) if folder else None,
         html_template='<div class="syn-player"></div>',
         js_on_load=component_script("player.js", "use_settings", "error_said"),
         apply_default_css=False,
@@ -55,7 +55,7 @@ def player(result_folder: Callable[[str], Path], folder: Path | None = None, **o
     )
 
 
-def shown(folder: Path) -> dict:
+def player_value(folder: Path) -> dict:
     """A saved result as the page gets it.
 
     ``azimuths`` are each camera's, to know the left eye from the right.

@@ -20,19 +20,26 @@ FIELDS = {
     "seed": "seed",
     "steps": "num_inference_steps",
     "guidance": "guidance_scale",
-    "guided": "guidance_interval",
+    "guidance_interval": "guidance_interval",
     "solver": "solver",
-    "saving": "mag_cache",
+    "mag_cache": "mag_cache",
     "frames": "num_frames",
     "width": "width",
     "height": "height",
-    "avoid": "negative_prompt",
-    "source": "source_video",
-    "following": "source_guidance_scale",
-    "agreement": "view_guidance_scale",
+    "negative_prompt": "negative_prompt",
+    "source_video": "source_video",
+    "source_guidance": "source_guidance_scale",
+    "view_guidance": "view_guidance_scale",
 }
-TEXTS = ("prompt", "guided", "solver", "avoid", "model")  # in a link; the rest is numbers, and a rig
-TOLD = {**{name: field for name, field in FIELDS.items() if name != "source"}, "model": "model"}  # links and recipes do
+TEXTS = (
+    "prompt",
+    "guidance_interval",
+    "solver",
+    "negative_prompt",
+    "model",
+)  # in a link; the rest is numbers, and a rig
+# What links and recipes hold: not an uploaded file, but the model.
+SHAREABLE = {**{name: field for name, field in FIELDS.items() if name != "source_video"}, "model": "model"}
 
 
 def rig_from(value: Any) -> Rig:
@@ -49,7 +56,7 @@ def rig_from(value: Any) -> Rig:
 
 def to_shot(values: Mapping[str, Any]) -> Shot:
     """What the page's fields ask for, not yet checked against a model.  Raises: ValueError if there is no rig."""
-    read = {"rig": rig_from, "guided": _two_numbers}
+    read = {"rig": rig_from, "guidance_interval": _two_numbers}
     return Shot(**{FIELDS[name]: read[name](value) if name in read else value for name, value in values.items()})
 
 
@@ -62,14 +69,14 @@ def _two_numbers(text: Any) -> Any:
 
 
 def from_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for the page's fields, and ``model``, as far as the recipe tells them.
+    """Values for the page's fields, and ``model``, as far as the recipe has them.
 
     Raises: ValueError if it has no rig, or more cameras than fit.
     """
-    values = {name: recipe.get(field) for name, field in TOLD.items()}
+    values = {name: recipe.get(field) for name, field in SHAREABLE.items()}
     values["rig"] = to_document(rig_from(values["rig"]))
-    if isinstance(values["guided"], list):
-        values["guided"] = ", ".join(map(str, values["guided"]))
+    if isinstance(values["guidance_interval"], list):
+        values["guidance_interval"] = ", ".join(map(str, values["guidance_interval"]))
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -79,8 +86,8 @@ def to_query(values: Mapping[str, Any]) -> str:
     text = rig.to_text()
     if Rig.from_text(text).cameras != rig.cameras:  # they move, or bring a label or a lens
         text = json.dumps(to_document(rig), separators=(",", ":"))
-    told = {name: value for name, value in {**values, "rig": text}.items() if name in TOLD}
-    return urlencode({name: value for name, value in told.items() if value not in (None, "")})
+    shared = {name: value for name, value in {**values, "rig": text}.items() if name in SHAREABLE}
+    return urlencode({name: value for name, value in shared.items() if value not in (None, "")})
 
 
 def from_query(query: Mapping[str, str]) -> dict[str, Any]:
@@ -88,7 +95,7 @@ def from_query(query: Mapping[str, str]) -> dict[str, Any]:
 
     Raises: ValueError if one can't be read.
     """
-    values = {name: query[name] for name in TOLD if query.get(name)}
+    values = {name: query[name] for name in SHAREABLE if query.get(name)}
     for name, text in values.items():
         if name == "rig":
             values[name] = to_document(read_rig(text))

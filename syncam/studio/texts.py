@@ -20,9 +20,9 @@ MAX_WORDS_NAMED = 6
 def status_badge(card: ModelCard, status: str, device: str, named: bool) -> str:
     """Whether the model is there, and where it runs; ``named``: which one, too."""
     kind = status if status in ("loading", "ready") else "failed" if status else "asleep"
-    said = {"loading": "loading…", "ready": f"ready · {device}", "": "loads with the first run"}.get(status, status)
+    words = {"loading": "loading…", "ready": f"ready · {device}", "": "loads with the first run"}.get(status, status)
     name = f"<b>{html.escape(card.name)}</b> " if named else ""
-    return f'<span class="syn-status {kind}" role="status">{name}<i>{html.escape(said)}</i></span>'
+    return f'<span class="syn-status {kind}" role="status">{name}<i>{html.escape(words)}</i></span>'
 
 
 def about(card: ModelCard) -> str:
@@ -42,7 +42,7 @@ def size_note(card: ModelCard) -> str:
     return f'<p class="syn-note">Frames: {frames}. Width and height: multiples of {card.size_multiple}.</p>'
 
 
-def foot(card: ModelCard) -> str:
+def footer(card: ModelCard) -> str:
     """The last line of the page."""
     paper = '<a href="https://arxiv.org/abs/2412.07760" target="_blank" rel="noopener">SynCamMaster</a>'
     return (
@@ -145,7 +145,7 @@ def _pictures(preview: np.ndarray) -> str:
         f'<img alt="coarse view {number}" style="--camera:{CAMERA_COLOURS[number - 1]}" src="{data_url(picture, 70)}">'
         for number, picture in enumerate(preview, 1)
     )
-    return f'<div class="syn-coarse"><p>taking shape</p>{cells}</div>'
+    return f'<div class="syn-preview"><p>taking shape</p>{cells}</div>'
 
 
 def data_url(picture: np.ndarray, quality: int = 80, height: int | None = None) -> str:

@@ -22,10 +22,10 @@ export function mount({ element, trigger, props, watch }) {
     try {
       if (props.remember && given.length) localStorage.setItem(props.remember, JSON.stringify(results));
     } catch {} // then they are there as long as the page is
-    showStrip();
+    showRow();
   }
 
-  function showStrip() {
+  function showRow() {
     element.replaceChildren(
       ...results.map(({ id, title, picture }) =>
         make(
@@ -41,7 +41,7 @@ export function mount({ element, trigger, props, watch }) {
   window.addEventListener("storage", ({ key }) => {
     if (key !== props.remember) return;
     results = remembered();
-    showStrip();
+    showRow();
   });
   addGiven();
 }
