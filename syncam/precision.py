@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
-from syncam.model_card import ZERO_GPU
+from syncam import zero_gpu
 
 GAIN_NEEDED = 1.2  # bfloat16 has three digits: it is taken where it is so many times faster
 SHAPE = (1024, 384)
@@ -38,7 +38,7 @@ def fastest_dtype(device: torch.device, work: Callable[[torch.Tensor], torch.Ten
 
     The two are timed in turn, and on a CPU with one thread: what else runs on the machine then disturbs least.
     """
-    if ZERO_GPU:  # a GPU is lent later, and always one with units for bfloat16
+    if zero_gpu.ACTIVE:  # a GPU is lent later, and always one with units for bfloat16
         return torch.bfloat16
     matrix = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).to(device)
     inputs = {dtype: matrix.to(dtype) for dtype in (torch.float32, torch.bfloat16)}

@@ -168,7 +168,7 @@ def test_a_recipe_gives_back_the_shot_it_was_made_from(studio):
     job = watched(studio.engine.submit(shot))
     values = settings.from_recipe(read_recipe(job.folder / "recipe.json"))
     assert values.pop("model") == "embedded"
-    assert settings.to_shot(values) == shot
+    assert ModelCard.load("embedded").resolve(settings.to_shot(values)) == shot
 
 
 # ------------------------------------------------------------------------------------------------------ the endpoints
