@@ -81,6 +81,9 @@ def add_generate(commands) -> None:
     command = commands.add_parser("generate", help="one synchronised video per camera")
     command.add_argument("prompt", help="the scene, such as 'a red ball bouncing on stone tiles'")
     command.add_argument("--rig", required=True, help=RIG_HELP)
+    command.add_argument(
+        "--as-path", action="store_true", help="the rig file's poses are those of ONE camera that moves, not of many"
+    )
     command.add_argument("--out", required=True, type=Path, help="folder for the results")
     command.add_argument("--seed", type=int, help="the same seed gives the same videos (random)")
     add_model_options(command)
@@ -121,12 +124,14 @@ def generate(options: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from syncam.model_card import KNOWN_MODELS, ModelCard
-    from syncam.rig_formats import read_rig
+    from syncam.rig_formats import read_cameras
     from syncam.shot import Progress, Shot
 
     settings = {field.name: getattr(options, field.name) for field in fields(Shot) if field.name != "rig"}
     card = ModelCard.load(options.model)
-    shot = card.resolve(Shot(rig=read_rig(path_or_text(options.rig)), **settings))
+    cameras = read_cameras(path_or_text(options.rig))
+    rig = (cameras.as_path() if options.as_path else cameras).choose()
+    shot = card.resolve(Shot(rig=rig, **settings))
     options.out.mkdir(parents=True, exist_ok=True)
     if options.model in KNOWN_MODELS:
         print(card.note, file=sys.stderr)
@@ -150,22 +155,37 @@ def generate(options: argparse.Namespace) -> None:
     print(f"seed {shot.seed}: {', '.join(path.name for path in written)} in {options.out}")
 
 
+class ListFormats(argparse.Action):
+    """Prints the table of formats and ends, as ``--help`` does."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from syncam.rig_formats import format_table
+
+        print(format_table())
+        parser.exit()
+
+
 def add_convert(commands) -> None:
+    from syncam.rig_formats import FILE_NAMES
+
     command = commands.add_parser("convert", help="camera files of other programs: read one, write another")
+    command.add_argument("--list", nargs=0, action=ListFormats, help="list the formats that are read and written")
     command.add_argument("source", metavar="IN", help=f"{RIG_HELP}; recognised by what is in it, not by its name")
     command.add_argument("out", metavar="OUT", type=Path, help="the new file, or a folder for a COLMAP model")
-    formats = "preset, syncamvideo-v1, syncamvideo-v2, nerfstudio, dnerf, colmap, colmap-binary or blender"
-    command.add_argument("--to", metavar="FORMAT", help=f"{formats} (what OUT's name tells)")
+    command.add_argument("--to", metavar="FORMAT", help=f"{', '.join(FILE_NAMES)} (what OUT's name tells)")
     command.add_argument("--num-frames", type=int, help="moments of moving cameras (the file's own, else 81)")
     add_choice(command)
     command.set_defaults(run=convert)
 
 
 def add_choice(command) -> None:
-    """The options that choose some of a file's cameras."""
+    """The options that choose some of a file's cameras, or make others of its poses."""
     choice = command.add_mutually_exclusive_group()
     choice.add_argument("--num-cameras", type=int, help="only so many of them, spread evenly")
     choice.add_argument("--cameras", type=numbers, metavar="1,4,7", help="only these, counted from 1, in this order")
+    kind = command.add_mutually_exclusive_group()
+    kind.add_argument("--as-path", action="store_true", help="the file's poses are those of ONE camera that moves")
+    kind.add_argument("--as-stills", action="store_true", help="each pose is a camera of its own that stands still")
 
 
 def numbers(text: str) -> list[int]:
@@ -178,11 +198,14 @@ def numbers(text: str) -> list[int]:
 def chosen_cameras(options: argparse.Namespace):
     from syncam.rig_formats import read_cameras
 
-    return read_cameras(path_or_text(options.source)).pick(options.cameras or options.num_cameras)
+    file = read_cameras(path_or_text(options.source))
+    file = file.as_stills() if options.as_stills else file  # before the choice: it is made among them
+    file = file.pick(options.cameras or options.num_cameras)
+    return file.as_path() if options.as_path else file
 
 
 def convert(options: argparse.Namespace) -> None:
-    from syncam.rig_formats import V2_FRAMES, format_of_name, write_cameras
+    from syncam.rig_formats import V2_FRAMES, changes_on_export, format_of_name, write_cameras
 
     to, file = options.to or format_of_name(options.out), chosen_cameras(options)
     num_frames = file.num_frames if options.num_frames is None else options.num_frames
@@ -190,7 +213,10 @@ def convert(options: argparse.Namespace) -> None:
     if options.num_frames is None and num_frames == 1 and listed:
         num_frames = V2_FRAMES
     written = write_cameras(options.out, file, to, num_frames=num_frames)
-    print(f"{file.note} {len(file.cameras)} cameras written as {to}: {', '.join(map(str, written))}")
+    count = f"{len(file.cameras)} camera{'s' if len(file.cameras) > 1 else ''}"
+    print(f"{file.note} {count} written as {to}: {', '.join(map(str, written))}")
+    for change in changes_on_export(file, to):
+        print(change)
 
 
 def add_preview(commands) -> None:

@@ -233,7 +233,9 @@ KEYED = [
     MovingCamera(tuple(FreeCamera(pose) for pose in read_rig("corners").c2w()[:, 0]), "smooth", (0, 0.2, 0.7, 1)),
     MovingCamera((FreeCamera(FREE.poses[0]), OrbitCamera(5, 40, 80), OrbitCamera(3, 1, 2)), ("hold", "ease-out")),
 ]
-RIGS = {name: Rig(file.cameras[:8]) for name, file in list_presets().items()} | {"odd": Rig((MOVING, FREE, *KEYED))}
+RIGS = {name: Rig(file.cameras[:8]) for name, file in list_presets().items()} | {
+    "odd": Rig((MOVING, FREE, FreeCamera(np.repeat(FREE.poses, 2, 0)[1:], (0, 0.3, 0.9)), *KEYED))
+}
 
 
 def test_the_picture_in_the_page_is_the_python_figure(onlooker):

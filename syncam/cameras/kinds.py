@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +12,16 @@ from syncam.cameras.lenses import Intrinsics, LensModel
 from syncam.cameras.poses import interpolate_poses, look_at_centre
 
 DISTANCE_RANGE_M = (0.1, 1000.0)  # of cameras on a sphere; a free camera may stand anywhere
+MAX_POSITION_M = 1e6
 ELEVATION_RANGE_DEG = (-90.0, 90.0)
 AZIMUTH_RANGE_DEG = (-36000.0, 36000.0)  # any number of turns a person could mean; it is wrapped before use
+
+
+def _checked_times(times: Sequence[float], count: int) -> tuple[float, ...]:
+    times = tuple(float(time) for time in times)
+    if times and (len(times) != count or not (np.diff([-1e-9, *times, 1 + 1e-9]) > 0).all()):
+        raise ValueError(f"times must be {count} increasing numbers from 0 to 1, got {str(times):.60}")
+    return times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +83,15 @@ class OrbitCamera(Camera):
 
 @dataclass(frozen=True)
 class FreeCamera(Camera):
-    """A camera given by matrices: still (one pose) or with one pose for each of several evenly spaced times.
+    """A camera given by matrices: still (one pose) or with one pose for each of several times.
 
     ``poses``: (4, 4) or (t, 4, 4) camera-to-world, OpenCV axes, metres; rotations must be proper (det +1).
+    ``times``: when it has each of them, from 0 (first frame) to 1 (last frame); evenly spaced if empty.
     Between given poses it moves as :func:`interpolate_poses` says.
     """
 
     poses: np.ndarray = field(compare=False)
+    times: tuple[float, ...] = ()
 
     def __post_init__(self):
         poses = np.array(self.poses, np.float64)
@@ -89,6 +100,9 @@ class FreeCamera(Camera):
             raise ValueError(f"a camera matrix must be 4x4, got shape {np.shape(self.poses)}")
         if not np.isfinite(poses).all():
             raise ValueError("a camera matrix must be finite, got NaN or infinity")
+        if np.abs(poses[:, :3, 3]).max() > MAX_POSITION_M:
+            farthest = np.abs(poses[:, :3, 3]).max()
+            raise ValueError(f"a camera stands within {MAX_POSITION_M:g} m of the centre, got {farthest:g}")
         if not np.allclose(poses[:, 3], [0, 0, 0, 1], atol=1e-6):
             raise ValueError(f"the last row of a camera matrix must be 0 0 0 1, got {poses[0, 3]}")
         rotation = poses[:, :3, :3]
@@ -99,16 +113,26 @@ class FreeCamera(Camera):
             raise ValueError("a camera matrix must hold a rotation (orthonormal, determinant +1)")
         poses.setflags(write=False)
         object.__setattr__(self, "poses", poses)
+        object.__setattr__(self, "times", _checked_times(self.times, len(poses)))
+
+    @property
+    def key_times(self) -> np.ndarray:
+        """When it has its poses, (t,), from 0 to 1."""
+        return np.array(self.times) if self.times else np.linspace(0, 1, len(self.poses))
 
     def __eq__(self, other):
         return (
             isinstance(other, FreeCamera)
-            and (self.label, self.intrinsics, self.lens_model) == (other.label, other.intrinsics, other.lens_model)
+            and self._besides_poses == other._besides_poses
             and np.array_equal(self.poses, other.poses)
         )
 
     def __hash__(self):
-        return hash((self.label, self.intrinsics, self.lens_model, self.poses.tobytes()))
+        return hash((self._besides_poses, self.poses.tobytes()))
+
+    @property
+    def _besides_poses(self) -> tuple:
+        return self.times, self.label, self.intrinsics, self.lens_model
 
     @property
     def moves(self) -> bool:
@@ -117,8 +141,8 @@ class FreeCamera(Camera):
     def c2w(self, times: np.ndarray) -> np.ndarray:
         if len(self.poses) == 1:
             return np.repeat(self.poses, len(times), 0)
-        times = np.clip(np.asarray(times, np.float64), 0, 1)
-        return interpolate_poses(self.poses, np.linspace(0, 1, len(self.poses)), times)
+        knots = self.key_times
+        return interpolate_poses(self.poses, knots, np.clip(np.asarray(times, np.float64), knots[0], knots[-1]))
 
 
 # How a camera goes from one key to the next: share of the time -> share of the way.
@@ -164,9 +188,7 @@ class MovingCamera(Camera):
         for easing in [self.easing] if isinstance(self.easing, str) else self.easing:
             if not isinstance(easing, str) or easing not in EASINGS:
                 raise ValueError(f"easing must be one of {', '.join(EASINGS)}, got {easing!r:.40}")
-        object.__setattr__(self, "times", tuple(float(time) for time in self.times))
-        if self.times and (len(self.times) != len(keys) or not (np.diff([-1e-9, *self.times, 1 + 1e-9]) > 0).all()):
-            raise ValueError(f"times must be {len(keys)} increasing numbers from 0 to 1, got {str(self.times):.60}")
+        object.__setattr__(self, "times", _checked_times(self.times, len(keys)))
 
     @property
     def key_times(self) -> np.ndarray:

@@ -80,7 +80,9 @@ class LensModel:
     def __post_init__(self):
         if not isinstance(self.model, str) or not 1 <= len(self.model) <= 40:
             raise ValueError(f"a lens model's name has 1 to 40 characters, got {self.model!r:.60}")
-        Intrinsics(1, 1, 0, 0, self.width, self.height)  # checks the size
+        size = Intrinsics(1, 1, 0, 0, self.width, self.height)  # checks it
+        object.__setattr__(self, "width", size.width)
+        object.__setattr__(self, "height", size.height)
         pairs = tuple((str(name), float(value)) for name, value in self.parameters)
         if len(pairs) > 40 or not all(name and len(name) <= 20 and math.isfinite(value) for name, value in pairs):
             raise ValueError("a lens model has at most 40 parameters, all of them finite numbers")

@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 
-from syncam.cameras import Camera, Intrinsics
-from syncam.rig_formats.camera_file import DEFAULT_LENS, MAX_LABEL, CameraFile, Track, finish, name_of
-from syncam.rig_formats.fields import matrix_of, rows_of, strict_json, text_of
-from syncam.rig_formats.transforms import OPENGL
+from syncam.cameras import Intrinsics
+from syncam.rig_formats.camera_file import CameraFile, Track, finish, name_of
+from syncam.rig_formats.content import Content
+from syncam.rig_formats.fields import OPENGL, label_of, matrix_of, rows_of, strict_json
+from syncam.rig_formats.format import DEFAULT_LENS, Export, Format
 
 _LENS = ("fx", "fy", "cx", "cy", "width", "height")
 _SCRIPT = '''\
@@ -65,40 +66,53 @@ for entry in CAMERAS:
 '''
 
 
-def to_script(cameras: list[Camera], num_frames: int, fps: float, image_path: str) -> bytes:
+def write(export: Export) -> dict[str, bytes]:
     entries = []
-    for view, camera in enumerate(cameras, 1):
+    for view, camera in enumerate(export.cameras, 1):
         lens = camera.intrinsics or DEFAULT_LENS
-        poses = camera.c2w(np.linspace(0, 1, num_frames if camera.moves else 1))
+        poses = camera.c2w(export.times if camera.moves else np.zeros(1))
         entries.append(
             {
                 "name": camera.label or f"view {view}",
-                "video": image_path.format(view=view, frame=1),
+                "video": export.image_path.format(view=view, frame=1),
                 **vars(lens),
                 "c2w": [rows_of(pose @ OPENGL) for pose in poses],
             }
         )
     # JSON of strings and numbers alone is also a Python literal, with every quote in a label escaped.
     lines = ",\n    ".join(json.dumps(entry) for entry in entries)
-    text = _SCRIPT.replace("{fps}", repr(float(fps))).replace("{num_frames}", str(num_frames))
-    return text.replace("{cameras}", f"[\n    {lines},\n]").encode()
+    text = _SCRIPT.replace("{fps}", repr(float(export.fps))).replace("{num_frames}", str(export.num_frames))
+    return {FORMAT.file_name: text.replace("{cameras}", f"[\n    {lines},\n]").encode()}
 
 
-def looks_like_script(text: str) -> bool:
-    return "import bpy" in text and "\nCAMERAS = [" in text
+def _recognises(content: Content) -> bool:
+    return content.is_text and "import bpy" in content.text and "\nCAMERAS = [" in content.text
 
 
-def from_script(text: str) -> CameraFile:
-    """The cameras of a script that :func:`to_script` wrote. Its table is read as JSON; nothing of it is run."""
-    table = text.partition("\nCAMERAS = ")[2].partition("\n]")[0].rstrip().removesuffix(",") + "\n]"
+def read(content: Content) -> CameraFile:
+    """The cameras of a script that :func:`write` wrote. Its table is read as JSON; nothing of it is run."""
+    table = content.text.partition("\nCAMERAS = ")[2].partition("\n]")[0].rstrip().removesuffix(",") + "\n]"
     tracks = []
     for number, entry in enumerate(strict_json(table), 1):
         if not isinstance(entry, dict) or not isinstance(entry.get("c2w"), list) or not entry["c2w"]:
             raise ValueError(f"camera {number}: c2w, a list of its matrices, is missing")
-        label = text_of(entry, "name", MAX_LABEL)
+        label = label_of(entry, "name")
         poses = [matrix_of(rows, name_of(number, label)) @ OPENGL for rows in entry["c2w"]]
         if missing := [key for key in _LENS if key not in entry]:
             raise ValueError(f"{name_of(number, label)}: {', '.join(missing)} missing")
         lens = Intrinsics(*(entry[key] for key in _LENS))
         tracks.append(Track("" if label == f"view {number}" else label, poses, lens))
-    return finish(tracks, "blender")
+    return finish(tracks, FORMAT.name, FORMAT.title)
+
+
+FORMAT = Format(
+    name="blender",
+    title="Blender script of this program, Blender's camera axes",
+    recognised_by="a Python script with this program's table of CAMERAS; it is not run",
+    recognises=_recognises,
+    read=read,
+    extensions=(".py",),
+    file_name="cameras.py",
+    write=write,
+    holds=frozenset({"lens", "motion", "labels"}),
+)

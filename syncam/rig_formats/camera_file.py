@@ -1,4 +1,4 @@
-"""What reading a camera file gives, and the way from a file's matrices to our cameras and back to its pictures."""
+"""What reading a camera file gives, and the way from a file's matrices to our cameras."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from syncam.cameras import MAX_VIEWS, Camera, FreeCamera, Intrinsics, OrbitCamera, Rig, look_at_centre
+from syncam.cameras import (
+    DISTANCE_RANGE_M,
+    MAX_POSITION_M,
+    MAX_VIEWS,
+    Camera,
+    FreeCamera,
+    Intrinsics,
+    LensModel,
+    MovingCamera,
+    OrbitCamera,
+    Rig,
+    look_at_centre,
+)
+from syncam.rig_formats.fields import MAX_LABEL
 
-MAX_CAMERAS, MAX_LABEL = 10_000, 80
-# What each format is called in messages: the units and axes that were assumed.
-TITLES = {
-    "preset": "SynCam rig, metres and degrees",
-    "text": "distance, elevation, azimuth in metres and degrees",
-    "syncamvideo-v1": "SynCamVideo v1, centimetres, Unreal axes",
-    "syncamvideo-v2": "SynCamVideo v2, centimetres, Unreal axes",
-    "nerfstudio": "nerfstudio transforms.json, OpenGL axes",
-    "dnerf": "D-NeRF transforms with times, OpenGL axes",
-    "colmap": "COLMAP model, OpenCV axes",
-    "blender": "Blender script of this program, Blender's camera axes",
-}
-DEFAULT_LENS = Intrinsics.from_hfov(50, 832, 480)  # for cameras that bring none, in formats that must have one
+MAX_CAMERAS = 10_000
+FAR_M = 1e5  # cameras that far from a file's origin are moved to it: maps and the globe have theirs elsewhere
+NO_LENS = "It tells no lens: the model's own is used."
+NO_SCALE = "It tells no unit of length: one of its units is taken as a metre."
 
 
 class Source(NamedTuple):
@@ -54,6 +58,41 @@ class CameraFile:
     def num_frames(self) -> int:
         """How many moments the file tells: 1 unless it lists one pose after the other."""
         return max(len(camera.poses) if isinstance(camera, FreeCamera) else 1 for camera in self.cameras)
+
+    def as_path(self) -> CameraFile:
+        """All poses of the file as those of ONE camera that moves, in the file's order and evenly spaced in time.
+
+        For the poses of a video's frames in a file without times. Positions go along a spline, rotations by slerp, so
+        that a shot of any number of frames has its own. The first camera's lens is the camera's.
+
+        Raises: ValueError if there is a single pose only.
+        """
+        poses = np.concatenate([_own_poses(camera) for camera in self.cameras])
+        if len(poses) < 2:
+            raise ValueError("a path needs at least 2 poses, and this file has one")
+        first = self.cameras[0]
+        camera = FreeCamera(poses, label=first.label, intrinsics=first.intrinsics, lens_model=first.lens_model)
+        notes = [self.note, f"Its {len(poses)} poses are one camera's path."]
+        if len({(camera.intrinsics, camera.lens_model) for camera in self.cameras}) > 1:
+            notes.append("Its lens changes on the way; the first one is kept.")
+        return replace(self, cameras=(camera,), note=" ".join(notes), sources=())
+
+    def as_stills(self) -> CameraFile:
+        """All poses of the file as cameras that stand still: the other way round than :meth:`as_path`.
+
+        Raises: ValueError if they are more than a file may have.
+        """
+        stills = [
+            _camera(pose[None], Track(camera.label, [], camera.intrinsics, lens_model=camera.lens_model), [])
+            for camera in self.cameras
+            for pose in _own_poses(camera)
+        ]
+        if len(stills) > MAX_CAMERAS:
+            raise ValueError(f"a camera file has at most {MAX_CAMERAS} cameras, these are {len(stills)}")
+        if len(stills) == len(self.cameras):
+            return self
+        note = f"{self.note} Its {len(stills)} poses are as many cameras that stand still."
+        return replace(self, cameras=tuple(stills), note=note, sources=())
 
     def choose(self, choice: int | Sequence[int] | None = None) -> Rig:
         """A rig of up to 8 of the cameras, in the order given; see :meth:`pick`.
@@ -90,37 +129,99 @@ class CameraFile:
 CameraList = Rig | CameraFile | Sequence[Camera]
 
 
+def _own_poses(camera: Camera) -> np.ndarray:
+    """The poses that a camera was given, (t, 4, 4): one if it stands still, those of its keys if it has any."""
+    times = camera.key_times if isinstance(camera, (MovingCamera, FreeCamera)) and camera.moves else np.zeros(1)
+    return camera.c2w(times)
+
+
 class Track(NamedTuple):
-    """One camera as a file tells it: ``poses`` (t, 4, 4) in our axes and metres, not yet believed."""
+    """One camera as a file tells it: ``poses`` (t, 4, 4) in our axes and metres, not yet believed.
+
+    ``times``: when it had them, increasing, in any unit; evenly spaced if None.
+    """
 
     label: str
     poses: Sequence[np.ndarray]
     lens: Intrinsics | None
     source: Source | None = None
+    times: Sequence[float] | None = None
+    lens_model: LensModel | None = None
 
 
-def finish(tracks: Sequence[Track], file_format: str, notes: Iterable[str] = ()) -> CameraFile:
-    """Checks the poses, moves what the cameras look at to the origin, and calls an orbit camera by that name."""
+def finish(tracks: Sequence[Track], name: str, title: str, notes: Iterable[str] = ()) -> CameraFile:
+    """The cameras of a file of the format ``name``: poses are checked, and orbit cameras called by that name.
+
+    What the cameras look at becomes the origin. ``title`` is what messages call the format, with the units and axes
+    that were assumed. Raises: ValueError that names the camera.
+    """
     if not 1 <= len(tracks) <= MAX_CAMERAS:
         raise ValueError(f"a camera file has 1 to {MAX_CAMERAS} cameras, this one has {len(tracks)}")
-    notes, poses = list(notes), []
+    notes = list(notes)
+    poses = _near_origin([_finite_poses(number, track) for number, track in enumerate(tracks, 1)], notes)
     for number, track in enumerate(tracks, 1):
         try:
-            matrices, deviation = nearest_rotations(np.stack(track.poses))
+            poses[number - 1], deviation = nearest_rotations(poses[number - 1])
         except ValueError as error:
             raise ValueError(f"{name_of(number, track.label)}: {error}") from None
         if deviation > 1e-5:
             notes.append(f"{name_of(number, track.label)} was off a rotation by {deviation:.1g} and was made one.")
-        poses.append(matrices)
     target = _common_target(np.concatenate(poses))
     if target is not None and target.any():
-        poses = [np.concatenate([p[..., :3], p[..., 3:] - np.append(target, 0)[:, None]], -1) for p in poses]
+        poses = [_moved(p, target) for p in poses]
         x, y, z = target
         notes.append(f"Recentred: the cameras look at ({x:.6g}, {y:.6g}, {z:.6g}) m of the file's world.")
-    cameras = tuple(_camera(p, track) for p, track in zip(poses, tracks, strict=True))
-    note = " ".join([f"Read as {TITLES[file_format]}.", *dict.fromkeys(notes)])
+    span = [time for track in tracks if track.times is not None for time in (track.times[0], track.times[-1])]
+    cameras = tuple(_camera(p, track, span) for p, track in zip(poses, tracks, strict=True))
+    notes += _on_lenses(cameras)
     sources = tuple(track.source for track in tracks if track.source)
-    return CameraFile(cameras, file_format, note, sources=sources if len(sources) == len(tracks) else ())
+    return CameraFile(
+        cameras,
+        name,
+        " ".join([f"Read as {title}.", *dict.fromkeys(notes)]),
+        sources=sources if len(sources) == len(tracks) else (),
+    )
+
+
+def _finite_poses(number: int, track: Track) -> np.ndarray:
+    """(t, 4, 4) of numbers that a world can hold."""
+    poses = np.stack([np.asarray(pose, np.float64) for pose in track.poses])
+    if not np.isfinite(poses).all() or np.abs(poses[:, :3, 3]).max() > 1e9:
+        raise ValueError(f"{name_of(number, track.label)}: its matrix must be finite, and its position within 1e9 m")
+    return poses
+
+
+def _near_origin(poses: list[np.ndarray], notes: list[str]) -> list[np.ndarray]:
+    """Cameras far from the file's origin are moved so that their middle is the origin, to whole metres."""
+    positions = np.concatenate(poses)[:, :3, 3]
+    if np.abs(positions).max() <= FAR_M:
+        return poses
+    middle = positions.mean(0).round()
+    x, y, z = (f"{value + 0.0:.0f}" for value in middle)
+    notes.append(f"Moved by ({x}, {y}, {z}) m: that far from its world's origin is the cameras' middle.")
+    return [_moved(p, middle) for p in poses]
+
+
+def _moved(poses: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    moved = poses.copy()
+    moved[:, :3, 3] -= origin
+    return moved
+
+
+def _on_lenses(cameras: Sequence[Camera]) -> list[str]:
+    """What has to be said of lenses that a file does not tell, or that a pinhole does not describe."""
+    notes = []
+    if any(camera.intrinsics is None and camera.lens_model is None for camera in cameras):
+        notes.append(NO_LENS)
+    for model in dict.fromkeys(camera.lens_model.model for camera in cameras if camera.lens_model):
+        pinhole = all(c.intrinsics for c in cameras if c.lens_model and c.lens_model.model == model)
+        notes.append(
+            f"Its lens is {model}: the distortion is ignored in pictures, and kept for files that can hold it."
+            if pinhole
+            else f"Its lens is {model}, which is no pinhole: the poses are kept, pictures are made with the model's "
+            "own lens, and files that can hold it keep it."
+        )
+    return notes
 
 
 def name_of(number: int, label: str) -> str:
@@ -136,8 +237,8 @@ def label_of_path(path: str) -> str:
 def nearest_rotations(poses: np.ndarray) -> tuple[np.ndarray, float]:
     """(t, 4, 4) with exact rotations, and how far the given ones were off (files print six digits)."""
     rotation = poses[:, :3, :3]
-    if not np.isfinite(poses).all() or np.abs(poses[:, :3, 3]).max() > 1e6:
-        raise ValueError("its matrix must be finite, and its position within 1e6 m")
+    if not np.isfinite(poses).all() or np.abs(poses[:, :3, 3]).max() > MAX_POSITION_M:
+        raise ValueError(f"its matrix must be finite, and its position within {MAX_POSITION_M:g} m")
     if not np.allclose(poses[:, 3], [0, 0, 0, 1], atol=1e-6):
         raise ValueError("the last row of its matrix must be 0 0 0 1")
     deviation = np.abs(rotation @ rotation.swapaxes(1, 2) - np.eye(3)).max() if np.abs(rotation).max() < 10 else np.inf
@@ -179,10 +280,19 @@ def _common_target(poses: np.ndarray) -> np.ndarray | None:
     return point if miss(point) < 1e-3 else None
 
 
-def _camera(poses: np.ndarray, track: Track) -> Camera:
-    """An orbit camera if (t, 4, 4) are one pose on a sphere around the origin, aimed at it, without roll."""
+def _camera(poses: np.ndarray, track: Track, span: Sequence[float]) -> Camera:
+    """An orbit camera if (t, 4, 4) are one pose on a sphere around the origin, aimed at it, without roll.
+
+    ``span``: times of the file, the first and last of which are 0 and 1 here.
+    """
+    common = {"label": track.label[-MAX_LABEL:], "intrinsics": track.lens, "lens_model": track.lens_model}
     if not (poses == poses[0]).all():
-        return FreeCamera(poses, label=track.label[:MAX_LABEL], intrinsics=track.lens)
+        if track.times is None or max(span) == min(span):
+            return FreeCamera(poses, **common)
+        times = (np.asarray(track.times, np.float64) - min(span)) / (max(span) - min(span))
+        if np.allclose(times, np.linspace(0, 1, len(times)), atol=1e-3):
+            return FreeCamera(poses, **common)
+        return FreeCamera(poses, times=tuple(np.clip(times, 0, 1)), **common)
     right, position = poses[0, :3, 0], poses[0, :3, 3]
     place = (
         float(np.linalg.norm(position)),
@@ -191,39 +301,7 @@ def _camera(poses: np.ndarray, track: Track) -> Camera:
     )
     place = [round(value, 9) + 0.0 for value in place]  # 29.999999999996 was 30 before it became a matrix
     place[2] = 180.0 if place[2] == -180 else place[2]
-    if 0.1 <= place[0] <= 1000 and np.abs(look_at_centre(*place) - poses[0]).max() < 1e-6:
-        return OrbitCamera(*place, label=track.label[:MAX_LABEL], intrinsics=track.lens)
-    return FreeCamera(poses[0], label=track.label[:MAX_LABEL], intrinsics=track.lens)
-
-
-class Picture(NamedTuple):
-    """One picture as a file lists it: ``frame`` counts from 1, ``time`` runs from 0 to 1; ``id`` is COLMAP's."""
-
-    id: int
-    view: int
-    frame: int
-    time: float
-    c2w: np.ndarray
-    lens: Intrinsics
-    path: str
-    label: str
-
-
-def pictures_of(
-    cameras: list[Camera], num_frames: int, image_path: str, every_frame: bool, sources: Sequence[Source] = ()
-) -> list[Picture]:
-    """View 1's pictures, then view 2's: all frames if the cameras move or each frame has its own file, else one.
-
-    Where there is one of each camera, they are called what ``sources`` say, if any.
-    """
-    every_frame = every_frame or "{frame" in image_path or any(camera.moves for camera in cameras)
-    times = np.linspace(0, 1, num_frames if every_frame else 1)
-    pictures = []
-    for view, camera in enumerate(cameras, 1):
-        lens = camera.intrinsics or DEFAULT_LENS
-        for frame, (time, c2w) in enumerate(zip(times, camera.c2w(times), strict=True), 1):
-            path, number = image_path.format(view=view, frame=frame), len(pictures) + 1
-            if sources and len(times) == 1:
-                path, number = sources[view - 1].path, sources[view - 1].id or number
-            pictures.append(Picture(number, view, frame, float(time), c2w, lens, path, camera.label))
-    return pictures
+    low, high = DISTANCE_RANGE_M
+    if low <= place[0] <= high and np.abs(look_at_centre(*place) - poses[0]).max() < 1e-6:
+        return OrbitCamera(*place, **common)
+    return FreeCamera(poses[0], **common)

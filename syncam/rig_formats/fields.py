@@ -1,45 +1,51 @@
-"""The ground under every format: files, JSON, numbers and matrices are checked here before anything believes them."""
+"""The ground under every format: JSON, numbers and matrices are checked here before anything believes them."""
 
 from __future__ import annotations
 
 import json
 import math
-import stat
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-MAX_FILE_BYTES = 8 << 20
-
-
-def read_bytes(path: Path, limit: int) -> bytes:
-    try:
-        status = path.lstat()  # not stat: a link is refused, it could point anywhere
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path.name!r:.80} is not an ordinary file")
-        if status.st_size > limit:
-            raise ValueError(
-                f"a camera file has at most {limit >> 20} MB, {path.name!r:.80} has {status.st_size / 1e6:.0f}"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path.name!r:.80} can't be read: {error.strerror}") from None
+MAX_LABEL = 80
+OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenCV camera axes <-> OpenGL camera axes (y up, z backward)
+OPENGL_AXES = "world right-handed, z up; matrices camera-to-world with OpenGL camera axes (x right, y up, z backward)"
 
 
 def strict_json(text: str) -> Any:
     """JSON without its loose ends: no NaN or Infinity, no number beyond a double, no key given twice."""
 
+    def refuse(problem: str) -> float:
+        raise ValueError(problem)
+
+    return _json(text, refuse)
+
+
+def tolerant_json(text: str) -> tuple[Any, str, list[str]]:
+    """JSON in which numbers that are none are let through as NaN or infinity, for fields that nobody reads.
+
+    Returns: the value; what is wrong with the first such number ("" if there is none); the keys that hold one.
+    Whoever reads a number checks that it is finite (:func:`number_of`), so none gets farther than that.
+    """
+    problems: list[str] = []
+
+    def remember(problem: str) -> float:
+        problems.append(problem)
+        return math.nan
+
+    value = _json(text, remember)
+    return value, problems[0] if problems else "", sorted(_keys_of_no_numbers(value)) if problems else []
+
+
+def _json(text: str, on_problem: Callable[[str], float]) -> Any:
     def number(literal: str) -> float:
         value = float(literal)
-        if not math.isfinite(value):
-            raise ValueError(f"the number {literal[:40]} is not finite")
-        return value
+        return value if math.isfinite(value) else on_problem(f"the number {literal[:40]} is not finite")
 
-    def whole_number(literal: str) -> int:
-        if len(literal) > 20:
-            raise ValueError(f"the number {literal[:20]}... is too large")
-        return int(literal)
+    def whole_number(literal: str) -> float:
+        return int(literal) if len(literal) <= 20 else on_problem(f"the number {literal[:20]}... is too large")
 
     def unique_keys(pairs: list[tuple[str, Any]]) -> dict:
         entries: dict[str, Any] = {}
@@ -59,10 +65,29 @@ def strict_json(text: str) -> Any:
         raise ValueError("this file is nested too deeply to be a camera file") from None
 
 
+def _keys_of_no_numbers(value: Any, key: str = "") -> set[str]:
+    if isinstance(value, dict):
+        return set().union(*(_keys_of_no_numbers(inner, name) for name, inner in value.items()))
+    if isinstance(value, list):
+        return set().union(*(_keys_of_no_numbers(inner, key) for inner in value))
+    return {key} if isinstance(value, float) and not math.isfinite(value) else set()
+
+
 def number_of(value: Any, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{key} must be a number, got {value!r:.40}")
     return value
+
+
+def numbers_in(words: list[str], what: str) -> list[float]:
+    """Numbers of a line of text.  Raises: ValueError that names ``what`` if one is none, or not finite."""
+    try:
+        values = [float(word) for word in words]
+    except ValueError:
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"{what} must be finite numbers, got {' '.join(words)!r:.60}")
+    return values
 
 
 def text_of(entry: dict, key: str, longest: int) -> str:
@@ -70,6 +95,14 @@ def text_of(entry: dict, key: str, longest: int) -> str:
     if not isinstance(value, str) or len(value) > longest:
         raise ValueError(f"{key} must be text of at most {longest} characters")
     return value
+
+
+def label_of(entry: dict, key: str, otherwise: str = "") -> str:
+    """A camera's name; the end of a long one tells more than its beginning."""
+    value = entry.get(key, otherwise)
+    if not isinstance(value, str):
+        raise ValueError(f"{key} must be text, got {value!r:.40}")
+    return value[-MAX_LABEL:]
 
 
 def matrix_of(rows: Any, where: str) -> np.ndarray:
@@ -84,6 +117,26 @@ def matrix_of(rows: Any, where: str) -> np.ndarray:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"{where}: a camera matrix holds numbers, got {value!r:.40}")
     return np.array(rows, np.float64)
+
+
+def vector_of(values: Any, length: int, where: str) -> np.ndarray:
+    """A JSON list of ``length`` finite numbers -> (length,)."""
+    if not isinstance(values, list) or len(values) != length:
+        raise ValueError(f"{where} must be a list of {length} numbers, got {values!r:.60}")
+    return np.array([number_of(value, where) for value in values], np.float64)
+
+
+def pose_of(rotation: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """(3, 3) and (3,) -> (4, 4)."""
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation, position
+    return pose
+
+
+def inverse_of(pose: np.ndarray) -> np.ndarray:
+    """c2w of a w2c, (4, 4), whose rotation is one (or nearly: what it is off stays what it is off)."""
+    rotation = pose[:3, :3].T
+    return pose_of(rotation, -rotation @ pose[:3, 3])
 
 
 def rows_of(matrix: np.ndarray) -> list[list[float]]:

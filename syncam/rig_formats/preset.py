@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from syncam.cameras import Camera, FreeCamera, Intrinsics, LensModel, MovingCamera, OrbitCamera
-from syncam.rig_formats.camera_file import MAX_CAMERAS, MAX_LABEL, TITLES, CameraFile, CameraList, nearest_rotations
-from syncam.rig_formats.fields import matrix_of, number_of, rows_of, text_of
+from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, CameraList, nearest_rotations
+from syncam.rig_formats.content import Content
+from syncam.rig_formats.fields import json_lines, label_of, matrix_of, number_of, rows_of, text_of
+from syncam.rig_formats.format import Export, Format
 
 RIG_FORMAT, RIG_VERSION = "syncam-rig", 1
 RIG_UNITS = "metres, degrees"
@@ -39,7 +41,7 @@ def from_document(data: dict) -> CameraFile:
             cameras.append(_camera_from_entry(entry, unknown))
         except ValueError as error:
             raise ValueError(f"camera {number}: {error}") from None
-    note = f"Read as {TITLES['preset']}."
+    note = f"Read as {FORMAT.title}."
     if unknown:
         note += f" Ignored: {', '.join(ascii(key)[:40] for key in sorted(unknown)[:5])}."
     title, description = (text_of(data, key, 200) for key in ("title", "description"))
@@ -56,7 +58,7 @@ def _camera_from_entry(entry: Any, unknown: set[str]) -> Camera:
         return _orbit_from_entry(dict(zip(_PLACE, entry, strict=False)) if len(entry) == 3 else entry)
     if not isinstance(entry, dict):
         raise ValueError(f"expected distance_m, elevation_deg and azimuth_deg, got {entry!r:.60}")
-    common = {"label": text_of(entry, "label", MAX_LABEL)}
+    common = {"label": label_of(entry, "label")}
     if "intrinsics" in entry:
         lens = entry["intrinsics"]
         if not isinstance(lens, dict) or set(lens) != {"fx", "fy", "cx", "cy", "width", "height"}:
@@ -65,11 +67,11 @@ def _camera_from_entry(entry: Any, unknown: set[str]) -> Camera:
     if "lens_model" in entry:
         common["lens_model"] = _lens_model(entry["lens_model"])
     if "c2w" in entry:
-        unknown |= set(entry) - {"c2w", *_COMMON}
+        unknown |= set(entry) - {"c2w", "times", *_COMMON}
         rows = entry["c2w"]
         path = rows if isinstance(rows, list) and rows and _is_matrix(rows[0]) else [rows]
         poses, _ = nearest_rotations(np.stack([matrix_of(matrix, "c2w") for matrix in path]))
-        return FreeCamera(poses, **common)
+        return FreeCamera(poses, _times_of(entry.get("times", [])), **common)
     if "keyframes" in entry:
         unknown |= set(entry) - {"keyframes", "easing", *_COMMON}
         return replace(_moving_from_entry(entry), **common)
@@ -94,8 +96,13 @@ def _moving_from_entry(entry: dict) -> MovingCamera:
     easing: str | list[str] = text_of(entry, "easing", 20) or "linear"
     if own["easing"]:  # where it goes on to the next one
         easing = [text_of(key, "easing", 20) or easing for key in entries[:-1]]
-    times = [float(number_of(time, f"time of keyframe {number}")) for number, time in enumerate(own["time"], 1)]
-    return MovingCamera(tuple(keys), easing if isinstance(easing, str) else tuple(easing), tuple(times))
+    return MovingCamera(tuple(keys), easing if isinstance(easing, str) else tuple(easing), _times_of(own["time"]))
+
+
+def _times_of(values: Any) -> tuple[float, ...]:
+    if not isinstance(values, list):
+        raise ValueError("times is a list of numbers from 0 to 1")
+    return tuple(number_of(time, "a time") for time in values)
 
 
 def _key_from_entry(key: Any) -> OrbitCamera | FreeCamera:
@@ -146,6 +153,8 @@ def _entry_of_camera(camera: Camera) -> dict:
     else:
         poses = [rows_of(pose) for pose in camera.poses]
         entry = {"c2w": poses if len(poses) > 1 else poses[0]}
+        if camera.times:
+            entry["times"] = [_plain(time) for time in camera.times]
     if camera.label:
         entry["label"] = camera.label
     if camera.intrinsics:
@@ -169,3 +178,35 @@ def _entry_of_moving(camera: MovingCamera) -> dict:
 def _plain(value: float) -> float:
     """3 for 3.0: how a person would write it."""
     return int(value) if value == int(value) else value
+
+
+def _recognises(content: Content) -> bool:
+    data = content.json
+    if isinstance(data, list):
+        return True
+    return isinstance(data, dict) and (isinstance(data.get("rig"), dict) or "cameras" in data or "format" in data)
+
+
+def read(content: Content) -> CameraFile:
+    data = content.json
+    if isinstance(data, list):
+        data = {"format": RIG_FORMAT, "version": RIG_VERSION, "cameras": data}
+    return from_document(data["rig"] if isinstance(data.get("rig"), dict) else data)  # a result's recipe has a rig
+
+
+def write(export: Export) -> dict[str, bytes]:
+    return {FORMAT.file_name: json_lines(to_document(export), "cameras").encode()}
+
+
+FORMAT = Format(
+    name="preset",
+    title="SynCam rig, metres and degrees",
+    recognised_by='"format": "syncam-rig", a list of cameras, or a result\'s recipe',
+    recognises=_recognises,
+    read=read,
+    folder_names=("rig.json", "recipe.json"),
+    file_name="rig.json",
+    write=write,
+    holds=frozenset({"lens", "no lens", "motion", "times", "labels"}),
+    holds_lens_model=lambda lens: True,
+)

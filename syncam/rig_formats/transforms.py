@@ -1,43 +1,63 @@
-"""nerfstudio's ``transforms.json``, and ``transforms_train.json`` with times for D-NeRF and 4D Gaussian splatting."""
+"""nerfstudio's ``transforms.json``, and ``transforms_train.json`` with times for D-NeRF and 4D Gaussian splatting.
+
+Matrices camera-to-world with OpenGL camera axes (x right, y up, z backward), world z up; the unit of length is not told
+unless the file is ours. Source: nerfstudio's data conventions; instant-ngp's and D-NeRF's loaders for their keys.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import NamedTuple
 
-import numpy as np
-
-from syncam.cameras import Intrinsics
+from syncam.cameras import Intrinsics, LensModel
 from syncam.rig_formats.camera_file import (
     MAX_CAMERAS,
-    MAX_LABEL,
+    NO_SCALE,
     CameraFile,
-    Picture,
     Source,
     Track,
     finish,
     label_of_path,
 )
-from syncam.rig_formats.fields import json_lines, matrix_of, number_of, rows_of, text_of
+from syncam.rig_formats.content import Content
+from syncam.rig_formats.fields import OPENGL, OPENGL_AXES, json_lines, label_of, matrix_of, number_of, rows_of, text_of
+from syncam.rig_formats.format import Export, Format, Picture
+from syncam.rig_formats.grouping import Shot, by_camera
+from syncam.rig_formats.lens_models import lens_of, to_nerfstudio
 
-OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenCV camera axes <-> OpenGL camera axes (y up, z backward)
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi")
-OPENGL_AXES = "world right-handed, z up; matrices camera-to-world with OpenGL camera axes (x right, y up, z backward)"
+# What files call the width and height of pictures, focal lengths in pixels, and fields of view.
+_SIZES = {"width": ("w", "width", "image_width"), "height": ("h", "height", "image_height")}
+_FOCALS = {
+    "fx": ("fl_x", "fx", "focal_x", "focal_length_x", "focal_length", "focal", "fl"),
+    "fy": ("fl_y", "fy", "focal_y", "focal_length_y"),
+}
+_RADIANS = {"fx": ("camera_angle_x", "angle_x"), "fy": ("camera_angle_y", "angle_y")}
+_DEGREES = {"fx": ("x_fov", "fov_x", "fovx", "hfov"), "fy": ("y_fov", "fov_y", "fovy", "vfov", "fov")}
+_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+_LENS_KEYS = {
+    *(key for table in (_SIZES, _FOCALS, _RADIANS, _DEGREES) for keys in table.values() for key in keys),
+    *("cx", "cy", "camera_model", "is_fisheye", "camera_type", *_DISTORTION),
+}
+_IDS = ("camera_id", "cam_id", "camera", "cam", "camera_index", "cam_idx", "camera_name", "cam_name", "camera_label")
 
 
-class _Frame(NamedTuple):
-    view: int | None
-    time: float | None
-    label: str
-    c2w: np.ndarray
-    lens: Intrinsics | None
-    path: str
+def _recognises(content: Content) -> bool:
+    return isinstance(content.json, dict) and "frames" in content.json
 
 
-def from_transforms(data: dict) -> CameraFile:
-    entries, frames, notes = data["frames"], [], []
+def _timed(content: Content) -> bool:
+    """Times, and one field of view for all pictures: D-NeRF's files."""
+    data = content.json
+    entries = data["frames"] if isinstance(data["frames"], list) else []
+    return "camera_angle_x" in data and any("time" in entry for entry in entries if isinstance(entry, dict))
+
+
+def read(content: Content) -> CameraFile:
+    data = content.json
+    entries, shots, notes = data["frames"], [], []
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_CAMERAS:
         raise ValueError(f'"frames" must be a list of 1 to {MAX_CAMERAS}')
     for number, entry in enumerate(entries, 1):
@@ -45,24 +65,28 @@ def from_transforms(data: dict) -> CameraFile:
         if not isinstance(entry, dict) or "transform_matrix" not in entry:
             raise ValueError(f"{where}: transform_matrix is missing")
         path = text_of(entry, "file_path", 1000)
-        label = entry.get("label", label_of_path(path))
         view, time = entry.get("view"), entry.get("time")
         if view is not None and (isinstance(view, bool) or not isinstance(view, int)):
             raise ValueError(f"{where}: view must be a whole number, got {view!r:.40}")
         if time is not None:
             time = number_of(time, f"{where}: time")
+        names = [entry[key] for key in _IDS if isinstance(entry.get(key), (str, int))]
         try:
-            lens = _lens_of(data | entry, notes)
+            lens, lens_model = _lens_of(data | entry, notes)
+            label = label_of(entry, "label", label_of_path(path))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         c2w = matrix_of(entry["transform_matrix"], where) @ OPENGL
-        frames.append(_Frame(view, time, text_of({"label": label}, "label", MAX_LABEL), c2w, lens, path))
+        shots.append(Shot(c2w, path, time, view, names[0] if names else None, label, lens, lens_model))
+    if data.get("units") != "metres":
+        notes.append(NO_SCALE)
     tracks = []
-    for shots in _by_camera(frames, notes):
-        source = _source_of(shots[0].path) if len(shots) == 1 else None
-        tracks.append(Track(shots[0].label, [shot.c2w for shot in shots], shots[0].lens, source))
-    timed = "camera_angle_x" in data and frames[0].time is not None
-    return finish(tracks, "dnerf" if timed else "nerfstudio", notes)
+    for taken in by_camera(shots, notes):
+        source, first = _source_of(taken[0].path) if len(taken) == 1 else None, taken[0]
+        times = [shot.time for shot in taken] if first.time is not None and len(taken) > 1 else None
+        tracks.append(Track(first.label, [s.c2w for s in taken], first.lens, source, times, first.lens_model))
+    row = DNERF if _timed(content) else NERFSTUDIO
+    return finish(tracks, row.name, row.title, notes)
 
 
 def _source_of(path: str) -> Source | None:
@@ -73,87 +97,111 @@ def _source_of(path: str) -> Source | None:
     return Source(path.removeprefix("./") + ("" if suffix else ".png"))
 
 
-def _by_camera(frames: list[_Frame], notes: list[str]) -> list[Sequence[_Frame]]:
-    """Puts together the pictures that one camera took, in order of time.
+def _lens_of(entry: dict, notes: list[str]) -> tuple[Intrinsics | None, LensModel | None]:
+    """The lens of one frame; ``entry`` holds the file's keys overlaid by the frame's own."""
 
-    Our own files number their views. Others give times only: then the first picture of every moment is camera 1's, and
-    so on; a file with a single picture a moment is one moving camera. Without times, each picture is a camera.
-    """
-    moments: dict[float, list[_Frame]] = {}
-    views: dict[int, list[_Frame]] = {}
-    for frame in sorted(frames, key=lambda frame: frame.time or 0.0):
-        moments.setdefault(frame.time, []).append(frame)
-        views.setdefault(frame.view, []).append(frame)
-    if None in moments:
-        return [[frame] for frame in frames]
-    times = np.array(list(moments))
-    if len(times) > 2 and not np.allclose(times, np.linspace(times[0], times[-1], len(times)), atol=1e-3):
-        notes.append("Its times are not evenly spaced; only their order is kept.")
-    if None not in views:
-        return list(views.values())
-    if len({len(shots) for shots in moments.values()}) > 1:
-        notes.append("Its moments have different numbers of pictures; each picture is a camera.")
-        return [[frame] for frame in frames]
-    return list(zip(*moments.values(), strict=True))
+    def given(names: Sequence[str]) -> float | None:
+        return next((float(number_of(entry[name], name)) for name in names if name in entry), None)
 
-
-def _lens_of(entry: dict, notes: list[str]) -> Intrinsics | None:
-    """Intrinsics of one frame; ``entry`` holds the file's keys overlaid by the frame's own."""
-    keys = ("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "k1", "k2", "k3", "k4", "p1", "p2")
-    given = {key: number_of(entry[key], key) for key in keys if key in entry}
-    if any(given.get(key) for key in keys[7:]):
-        notes.append("Lens distortion is ignored.")
-    if "fl_x" not in given and "camera_angle_x" not in given:
-        return None
-    if "w" not in given and "cx" not in given:
-        notes.append("It doesn't tell its pictures' size; 800x800 is assumed, as in D-NeRF.")
-    width, height = given.get("w", 2 * given.get("cx", 400)), given.get("h", 2 * given.get("cy", 400))
-    if "fl_x" in given:
-        focal = given["fl_x"]
-    else:
-        focal = Intrinsics.from_hfov(math.degrees(given["camera_angle_x"]), width, height).fx
-    return Intrinsics(
-        focal, given.get("fl_y", focal), given.get("cx", width / 2), given.get("cy", height / 2), width, height
-    )
+    cx, cy = given(("cx",)), given(("cy",))
+    width, height = (given(names) for names in _SIZES.values())
+    model = _model_of(entry)
+    focal = {axis: given(names) for axis, names in _FOCALS.items()}
+    angles = {axis: given(_RADIANS[axis]) for axis in focal}
+    for axis, names in _DEGREES.items():
+        if angles[axis] is None and (angle := given(names)) is not None:
+            angles[axis] = math.radians(angle)
+    told = [value for value in (*focal.values(), *angles.values()) if value is not None]
+    if not told and model != "EQUIRECTANGULAR":
+        unknown = [key for key in entry if key not in _LENS_KEYS and re.search(r"focal|fov|angle|intrins|^K$", key)]
+        if unknown:
+            notes.append(f"What {ascii(unknown[0])[:40]} says of its lens is not known here.")
+        return None, None
+    if width is None or height is None:
+        guess = "800x800 is assumed, as in D-NeRF" if cx is None or cy is None else "twice its centre is assumed"
+        notes.append(f"It doesn't tell its pictures' size; {guess}.")
+        width, height = width or 2 * (cx or 400), height or 2 * (cy or 400)
+    for axis, side in (("fx", width), ("fy", height)):
+        if focal[axis] is None and angles[axis] is not None:
+            focal[axis] = Intrinsics.from_hfov(math.degrees(angles[axis]), side, side).fx
+    focal = {"fx": focal["fx"] or focal["fy"], "fy": focal["fy"] or focal["fx"]}
+    values = {name: value for name, value in (*focal.items(), ("cx", cx), ("cy", cy)) if value is not None}
+    values |= {name: float(number_of(entry[name], name)) for name in _DISTORTION if name in entry}
+    return lens_of(model, width, height, values)
 
 
-def _transforms_keys(lens: Intrinsics) -> dict:
-    return {"fl_x": lens.fx, "fl_y": lens.fy, "cx": lens.cx, "cy": lens.cy, "w": lens.width, "h": lens.height}
+def _model_of(entry: dict) -> str:
+    """COLMAP's name of the lens's model. Without one it is OpenCV's: a pinhole, and distortion if it tells any."""
+    model = entry.get("camera_model", entry.get("camera_type", "OPENCV"))
+    if not isinstance(model, str):
+        raise ValueError(f"camera_model must be text, got {model!r:.40}")
+    model = model.upper()[:40] or "OPENCV"
+    if entry.get("is_fisheye") is True or model == "FISHEYE":
+        return "OPENCV_FISHEYE"
+    return {"PERSPECTIVE": "OPENCV", "PINHOLE": "OPENCV", "SIMPLE_PINHOLE": "OPENCV"}.get(model, model)
 
 
-def to_nerfstudio(pictures: list[Picture], fps: float) -> bytes:
-    document = {
-        "camera_model": "OPENCV",
-        "units": "metres",
-        "axes": OPENGL_AXES,
-        "fps": fps,
-    }
-    one_lens = len({picture.lens for picture in pictures}) == 1
-    document |= _transforms_keys(pictures[0].lens) if one_lens else {}  # in both places nerfstudio reads only the top
+def _keys_of(picture: Picture) -> dict:
+    """What a file says of a picture's lens."""
+    lens, model = picture.lens, picture.camera.lens_model
+    keys = {"fl_x": lens.fx, "fl_y": lens.fy, "cx": lens.cx, "cy": lens.cy, "w": lens.width, "h": lens.height}
+    own = to_nerfstudio(model) if model else None
+    return {"camera_model": "OPENCV"} | keys if own is None else own
+
+
+def write_nerfstudio(export: Export) -> dict[str, bytes]:
+    pictures = export.pictures()
+    lenses = [_keys_of(picture) for picture in pictures]
+    document = {"camera_model": lenses[0]["camera_model"], "units": "metres", "axes": OPENGL_AXES, "fps": export.fps}
+    one_lens = all(lens == lenses[0] for lens in lenses)
+    document |= lenses[0] if one_lens else {}  # in both places nerfstudio reads only the top
     timed = any(picture.time for picture in pictures)
     document["frames"] = [
         {"file_path": picture.path, "label": picture.label, "transform_matrix": rows_of(picture.c2w @ OPENGL)}
         | ({"view": picture.view, "time": picture.time} if timed else {})
-        | ({} if one_lens else _transforms_keys(picture.lens))
-        for picture in pictures
+        | ({} if one_lens else lens)
+        for picture, lens in zip(pictures, lenses, strict=True)
     ]
-    return json_lines(document, "frames").encode()
+    return {NERFSTUDIO.file_name: json_lines(document, "frames").encode()}
 
 
-def to_dnerf(pictures: list[Picture]) -> bytes:
+def write_dnerf(export: Export) -> dict[str, bytes]:
+    pictures = export.pictures(every_frame=True)
     if len({picture.lens for picture in pictures}) > 1:
         raise ValueError("D-NeRF files hold one camera_angle_x for all cameras, and these cameras have several lenses")
     lens = pictures[0].lens
-    document = {
-        "camera_angle_x": math.radians(lens.hfov_deg),
-        "units": "metres",
-        "axes": OPENGL_AXES,
-    }
-    document |= _transforms_keys(lens)
+    document = {"camera_angle_x": math.radians(lens.hfov_deg), "units": "metres", "axes": OPENGL_AXES}
+    document |= {"fl_x": lens.fx, "fl_y": lens.fy, "cx": lens.cx, "cy": lens.cy, "w": lens.width, "h": lens.height}
     document["frames"] = [
         # Its readers add ".png" themselves.
         {"file_path": f"./{picture.path.removesuffix('.png')}", "time": picture.time, "view": picture.view}
         | {"label": picture.label, "transform_matrix": rows_of(picture.c2w @ OPENGL)}
         for picture in pictures
     ]
-    return json_lines(document, "frames").encode()
+    return {DNERF.file_name: json_lines(document, "frames").encode()}
+
+
+NERFSTUDIO = Format(
+    name="nerfstudio",
+    title="nerfstudio transforms.json, OpenGL axes",
+    recognised_by='"frames", each with a transform_matrix',
+    recognises=lambda content: _recognises(content) and not _timed(content),
+    read=read,
+    folder_names=("transforms.json",),
+    file_name="transforms.json",
+    write=write_nerfstudio,
+    holds=frozenset({"lens", "motion", "times", "labels"}),
+    holds_lens_model=lambda lens: to_nerfstudio(lens) is not None,
+)
+DNERF = Format(
+    name="dnerf",
+    title="D-NeRF transforms with times, OpenGL axes",
+    recognised_by='"frames" with times, and one camera_angle_x',
+    recognises=lambda content: _recognises(content) and _timed(content),
+    read=read,
+    folder_names=("transforms_train.json",),
+    file_name="transforms_train.json",
+    write=write_dnerf,
+    holds=frozenset({"lens", "motion", "times", "labels"}),
+    image_path="frames/view_{view:02d}/{frame:04d}.png",
+)

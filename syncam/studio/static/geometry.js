@@ -128,7 +128,7 @@ export function poseAt(entry, time) {
   }
   const matrices = matricesOf(entry);
   if (matrices.length === 1) return poseOf(matrices[0]);
-  return poseBetween(matrices, matrices.map((_, i) => i / (matrices.length - 1)), time);
+  return poseBetween(matrices, entry.times ?? matrices.map((_, i) => i / (matrices.length - 1)), time);
 }
 
 // Where a camera starts, as the three numbers of a row.

@@ -1,0 +1,85 @@
+"""Which camera took which picture, for files that list pictures with times."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from syncam.cameras import Intrinsics, LensModel
+
+
+class Shot(NamedTuple):
+    """One picture as a file lists it. ``view`` is our own number of the camera, ``camera`` what others call it."""
+
+    c2w: np.ndarray
+    path: str
+    time: float | None
+    view: int | None
+    camera: Hashable | None
+    label: str
+    lens: Intrinsics | None
+    lens_model: LensModel | None
+
+
+def by_camera(shots: Sequence[Shot], notes: list[str]) -> list[Sequence[Shot]]:
+    """Puts together the pictures that one camera took, in order of time; cameras in the order of the file.
+
+    Who took a picture is believed in this order: a number of the view or camera; the picture's name or folder; a pose
+    that is the same at every time (cameras that stand still). A grouping is believed only if no camera takes two
+    pictures at once. One picture a moment is one camera that moves. Else, and where there are no times, each picture is
+    a camera. The order of the pictures in the file tells nothing.
+    """
+    if any(shot.time is None for shot in shots):
+        return [[shot] for shot in shots]
+    times = sorted({shot.time for shot in shots})
+    if len(times) == 1:
+        return [[shot] for shot in shots]
+    if len(times) > 2 and not np.allclose(times, np.linspace(times[0], times[-1], len(times)), atol=1e-3):
+        notes.append("Its times are not evenly spaced; they are kept.")
+    counts = Counter(shot.time for shot in shots)
+    if len(set(counts.values())) > 1:
+        notes.append("Its moments have different numbers of pictures.")
+    for groups in _groupings(shots):
+        if all(len({shot.time for shot in group}) == len(group) for group in groups):
+            return [sorted(group, key=lambda shot: shot.time) for group in groups]
+    notes.append("It doesn't tell which camera took which picture; each picture is a camera.")
+    return [[shot] for shot in shots]
+
+
+def _groupings(shots: Sequence[Shot]) -> Iterable[list[list[Shot]]]:
+    """Ways to put the pictures together, the most credible first."""
+    for told in (lambda shot: shot.view, lambda shot: shot.camera):
+        if all(told(shot) is not None for shot in shots):
+            yield _grouped(shots, told)
+    folders = _grouped(shots, lambda shot: PurePosixPath(shot.path).parent)
+    if len(folders) > 1:
+        yield folders
+    yield [list(shots)]  # one camera, if no two pictures are of one moment
+    yield from sorted(_by_name(shots), key=len)
+    still = _grouped(shots, lambda shot: shot.c2w.round(6).tobytes())
+    if all(len(group) > 1 for group in still):
+        yield still
+
+
+def _by_name(shots: Sequence[Shot]) -> list[list[list[Shot]]]:
+    """Groupings by what is left of the pictures' names when one number in them, the moment's, is left out."""
+    pieces = [re.split(r"(\d+)", shot.path) for shot in shots]
+    groupings = []
+    for slot in range(1, max(map(len, pieces)), 2):
+        rests = [tuple(piece[:slot] + piece[slot + 1 :]) for piece in pieces]
+        if 1 < len(set(rests)) < len(shots):
+            rest = iter(rests)
+            groupings.append(_grouped(shots, lambda _, rest=rest: next(rest)))
+    return groupings
+
+
+def _grouped(shots: Sequence[Shot], key: Callable[[Shot], Hashable]) -> list[list[Shot]]:
+    groups: dict[Hashable, list[Shot]] = {}
+    for shot in shots:
+        groups.setdefault(key(shot), []).append(shot)
+    return list(groups.values())
