@@ -126,13 +126,14 @@ def generate(options: argparse.Namespace) -> None:
     from syncam.model_card import KNOWN_MODELS, ModelCard
     from syncam.rig_formats import read_cameras
     from syncam.shot import Progress, Shot
+    from syncam.video import make_result_folder
 
     settings = {field.name: getattr(options, field.name) for field in fields(Shot) if field.name != "rig"}
     card = ModelCard.load(options.model)
     cameras = read_cameras(path_or_text(options.rig))
     rig = (cameras.as_path() if options.as_path else cameras).choose()
     shot = card.resolve(Shot(rig=rig, **settings))
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_result_folder(options.out)
     if options.model in KNOWN_MODELS:
         print(card.note, file=sys.stderr)
     if unknown := card.unknown_words(shot.prompt):

@@ -13,7 +13,6 @@ import math
 import os
 import re
 import subprocess
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -26,10 +25,14 @@ from PIL import Image
 
 from syncam.cameras import Camera, Intrinsics, Rig
 from syncam.clips import read_frames
+from syncam.files import whole_file, whole_folder
 from syncam.points import to_ply, triangulated_points
 from syncam.rig_formats import FRAME_PATH, export_cameras, from_document, strict_json, to_document
 from syncam.rig_formats.fields import json_lines
 
+_RESULT_FILES = re.compile(
+    r"view_\d+\.(mp4|webp)|mosaic\.(mp4|webp)|(recipe|transforms|camera_extrinsics)\.json|frames\.npy|result\.zip"
+)
 RECIPE_FORMAT, RECIPE_VERSION = "syncam-recipe", 1
 MAX_RECIPE_BYTES = 4 << 20
 
@@ -107,36 +110,28 @@ class MultiViewVideo:
     def save(self, folder: Path | str, save_frames: bool = False) -> list[Path]:
         """Writes the result into ``folder`` (see the top of this file) and returns its files.
 
-        Files appear only when all of them are complete: they are written beside and then moved. Where no ffmpeg is
-        found, animated WebP takes the place of mp4, with a warning.
-        Raises: ValueError if the frames can't be an mp4; OSError if writing fails; nothing is left behind.
+        The folder appears, or takes the place of an older result, in one rename when everything is complete. Where no
+        ffmpeg is found, animated WebP takes the place of mp4, with a warning.
+        Raises: ValueError if the frames can't be an mp4, or ``folder`` holds anything but a result; OSError if writing
+            fails: an older result is then as it was.
         """
         folder = Path(folder)
         _check_even(self.frames)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_result_folder(folder)
         recipe = self.full_recipe()
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as temporary:
-            unfinished = Path(temporary)
+        with whole_folder(folder) as unfinished:
             for view, frames in enumerate(self.frames, 1):
                 _write_clip(unfinished / f"view_{view:02d}.mp4", frames, self.fps, recipe)
             _write_clip(unfinished / "mosaic.mp4", self.mosaic(), self.fps, recipe, all_intra=True)
             suffix = next(unfinished.glob("view_01.*")).suffix
-            (unfinished / "recipe.json").write_text(json.dumps(recipe, indent=1), encoding="ascii")
+            options = {"num_frames": self.num_frames, "fps": self.fps, "image_path": f"view_{{view:02d}}{suffix}"}
             for to in ("nerfstudio", "syncamvideo-v2"):
-                files = export_cameras(
-                    self.cameras(),
-                    to,
-                    num_frames=self.num_frames,
-                    fps=self.fps,
-                    image_path=f"view_{{view:02d}}{suffix}",
-                )
-                for name, data in files.items():
+                for name, data in export_cameras(self.cameras(), to, **options).items():
                     (unfinished / name).write_bytes(data)
             if save_frames:
                 np.save(unfinished / "frames.npy", self.frames)
+            (unfinished / "recipe.json").write_text(json.dumps(recipe, indent=1), encoding="ascii")
             names = sorted(path.name for path in unfinished.iterdir())
-            for name in names:
-                os.replace(unfinished / name, folder / name)
         return [folder / name for name in names]
 
     @classmethod
@@ -153,6 +148,21 @@ class MultiViewVideo:
         else:
             frames = np.stack([read_frames(folder / f"view_{view:02d}.mp4") for view in range(1, len(rig) + 1)])
         return cls(frames, rig, recipe.get("fps", 0), recipe.get("hfov_deg", 0), recipe)
+
+
+def make_result_folder(folder: Path) -> None:
+    """Makes sure, before anything heavy is begun, that a result can be written into ``folder``, and makes it.
+
+    Raises: ValueError if it holds anything but an older result; OSError if it can't be made or written beside.
+    """
+    if folder.is_dir():
+        others = sorted(path.name for path in folder.iterdir() if not _RESULT_FILES.fullmatch(path.name))
+        if others or folder.is_mount() or folder.resolve() == Path.cwd():
+            why = f"holds {others[0]!r:.40}, which is no result's" if others else "can't be replaced as a whole"
+            raise ValueError(f"{str(folder)!r:.80} {why}: name a new folder, such as {str(folder / 'result')!r:.90}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder.absolute().parent, os.W_OK):
+        raise PermissionError(f"nothing can be written beside {str(folder)!r:.80}: its parent is read-only")
 
 
 def mosaic_grid(num_views: int) -> tuple[int, int]:
@@ -344,16 +354,13 @@ def zip_result(folder: Path | str) -> Path:
     files |= {f"colmap/images/view_{view:02d}.png": _png(frames[0]) for view, frames in enumerate(video.frames, 1)}
     files["README.txt"] = _ZIP_README.encode()
     target = folder / "result.zip"
-    with tempfile.TemporaryDirectory(prefix=".zipping-", dir=folder) as temporary:
-        unfinished = Path(temporary) / target.name
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in files.items():
-                archive.writestr(name, data)
-            for view, frames in enumerate(video.frames, 1):
-                for number, frame in enumerate(frames, 1):
-                    # Stored: a PNG is compressed already.
-                    archive.writestr(FRAME_PATH.format(view=view, frame=number), _png(frame), zipfile.ZIP_STORED)
-        os.replace(unfinished, target)
+    with whole_file(target) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+        for view, frames in enumerate(video.frames, 1):
+            for number, frame in enumerate(frames, 1):
+                # Stored: a PNG is compressed already.
+                archive.writestr(FRAME_PATH.format(view=view, frame=number), _png(frame), zipfile.ZIP_STORED)
     return target
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -302,3 +303,50 @@ def test_a_truncated_mp4_is_named(saved, tmp_path):
     path.write_bytes((saved / "view_01.mp4").read_bytes()[:700])
     with pytest.raises(ValueError, match="cut.mp4 can't be read as a video"):
         read_frames(path)
+
+
+def test_a_reused_folder_holds_the_new_result_and_nothing_of_the_old_one(tmp_path):
+    out = tmp_path / "out"
+    make_video(rig="orbit8").save(out, save_frames=True)
+    zip_result(out)
+    video = make_video(rig="stereo", recipe={"prompt": "another"})
+    video.save(out)
+    videos = ["mosaic.mp4", "view_01.mp4", "view_02.mp4"]
+    others = ["camera_extrinsics.json", "recipe.json", "transforms.json"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(videos + others)
+    assert MultiViewVideo.load(out).recipe["prompt"] == "another" and list(tmp_path.iterdir()) == [out]
+
+
+def test_a_folder_that_holds_anything_else_is_refused_and_left_alone(tmp_path, monkeypatch):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match=r"holds 'thesis\.tex', which is no result's: name a new folder"):
+        make_video().save(tmp_path)
+    monkeypatch.chdir(tmp_path / "..")
+    with pytest.raises(ValueError, match="name a new folder"):
+        make_video().save(".")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_process_killed_while_it_saves_leaves_the_old_result_or_the_new_one(tmp_path):
+    out, rng = tmp_path / "out", np.random.default_rng(0)
+    make_video().save(out)
+    code = f"""
+import sys
+import time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_video import make_video
+print("ready", flush=True)
+for number in range(1000):
+    make_video(rig="stereo" if number % 2 else "orbit8", recipe={{"number": number}}).save({str(out)!r})
+"""
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0.05, 1.5))
+        process.kill()
+        process.communicate()
+        loaded = MultiViewVideo.load(out)
+        assert len(loaded.frames) == loaded.recipe["num_views"] == len(list(out.glob("view_*.mp4")))
+        assert all(read_recipe(path)["rig"] == loaded.recipe["rig"] for path in out.glob("*.mp4"))
+    make_video().save(out)
+    assert list(tmp_path.iterdir()) == [out], "what the killed processes left is gone"

@@ -6,10 +6,7 @@ import csv
 import hashlib
 import io
 import json
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +24,7 @@ from syncam.datasets.layout import (
     read_about,
     scene_folder,
 )
+from syncam.files import whole_folder, write_whole
 from syncam.rig_formats import write_cameras
 from syncam.video import write_mp4
 
@@ -49,13 +47,9 @@ def write_scene(root: Path, layout: str, job: Job, clips: Iterable[np.ndarray], 
     Args: ``clips``: each camera's frames (t, h, w, 3) uint8, one after the other. ``recipe``: goes into every mp4.
     """
     target = scene_folder(root, layout, job.split, job.name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for left_behind in target.parent.glob(f".{job.name}.*"):  # by a worker that was killed
-        shutil.rmtree(left_behind, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f".{job.name}.", dir=target.parent) as temporary:
-        unfinished = Path(temporary) / job.name
+    with whole_folder(target) as unfinished:
         folder = unfinished if layout == "v1" else unfinished / "videos"
-        folder.mkdir(parents=True)
+        folder.mkdir(exist_ok=True)
         num_frames = 0
         for label, frames in zip(clip_names(layout, job.cameras), clips, strict=True):
             write_mp4(folder / f"{label}.mp4", frames, fps, recipe)
@@ -64,8 +58,6 @@ def write_scene(root: Path, layout: str, job: Job, clips: Iterable[np.ndarray], 
         if layout == "v1":  # in another folder, so the cameras come first
             camera_file = root / job.split / "cameras" / job.name / f"{job.name}.json"
         write_cameras(camera_file, named_plainly(job.cameras), f"syncamvideo-{layout}", num_frames=num_frames)
-        if not target.exists():  # somebody may have thought this worker dead
-            os.replace(unfinished, target)
 
 
 def make_dataset(root: Path, layout: str, about: dict, jobs: Sequence[Job], make: Callable[[Job], None]) -> int:
@@ -91,8 +83,8 @@ def make_dataset(root: Path, layout: str, about: dict, jobs: Sequence[Job], make
     elif any((root / split).exists() for split in SPLITS):
         raise ValueError(f"{root.name!r:.80} holds a dataset that was not made here")
     root.mkdir(parents=True, exist_ok=True)
-    _write_whole(root / "metadata.csv", _captions_table(root, layout, jobs))
-    _write_whole(root / ABOUT, json.dumps(about, indent=1))
+    write_whole(root / "metadata.csv", _captions_table(root, layout, jobs))
+    write_whole(root / ABOUT, json.dumps(about, indent=1))
     by_name, failed = {f"{job.split}-{job.name}": job for job in jobs}, set()
 
     def is_done(name: str) -> bool:
@@ -122,10 +114,3 @@ def _captions_table(root: Path, layout: str, jobs: Iterable[Job]) -> str:
         for label in clip_names(layout, job.cameras):
             rows.writerow([(folder / f"{label}.mp4").as_posix(), job.text])
     return table.getvalue()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """A file that others may be reading: they see the old or the new, never half of one."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", newline="", delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
