@@ -39,7 +39,7 @@ from syncam.studio.engine import Engine  # noqa: E402
 from syncam.studio.player import player_value  # noqa: E402
 from syncam.studio.scripts import STATIC_FOLDER, STATIC_PATH  # noqa: E402
 from syncam.video import mosaic_grid, read_recipe  # noqa: E402
-from tests.load import crowd  # noqa: E402
+from tests.tools.load import crowd  # noqa: E402
 
 QUICK = {"steps": 2, "frames": 5}  # as little as the model makes
 PROMPT = "a red ball bouncing on a tiled stone floor"

@@ -1,21 +1,17 @@
-"""Makes the finished results that the page shows to a first visitor: ``python tests/make_examples.py``.
+"""Makes the finished results that the page shows to a first visitor: ``python -m tests.tools.make_examples``.
 
 Writes ``assets/examples/``, a folder each; the first by name is what plays when the page opens.
 """
 
 import shutil
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from syncam.pipeline import Pipeline
+from syncam.rig_formats import read_rig
+from syncam.shot import Shot
+from syncam.studio.results import measured
 
-from syncam.pipeline import Pipeline  # noqa: E402
-from syncam.rig_formats import read_rig  # noqa: E402
-from syncam.shot import Shot  # noqa: E402
-from syncam.studio.results import measured  # noqa: E402
-
-FOLDER = ROOT / "assets" / "examples"
+FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
 SEED = 7  # of all of them: nothing is picked
 EXAMPLES = {  # preset: prompt
     "arc4": "a big red ball bouncing on a tiled stone floor at sunset",

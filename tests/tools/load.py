@@ -1,4 +1,4 @@
-"""What the page bears, measured by hand: ``python tests/load.py``, a few minutes. Exit code 1 if a promise is broken.
+"""Measures what the page bears: ``python -m tests.tools.load``, a few minutes. Exit code 1 if a promise is broken.
 
 The server runs in this process, so that its queue, threads and files can be counted; the visitors run in another one.
 They use plain HTTP, as curl would.
@@ -21,7 +21,6 @@ from pathlib import Path
 import httpx
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
 PROMPT = "a red ball bouncing on a tiled stone floor"
 QUICK = {"steps": 2, "frames": 5}
 
@@ -87,7 +86,6 @@ def run_crowd(url: str, visits: list[dict]) -> tuple[list[str], list[float]]:
 
 
 def main() -> int:
-    sys.path.insert(0, str(ROOT))
     from syncam.studio.engine import Engine
     from syncam.studio.jobs import MAX_WAITING
     from syncam.studio.layout import build_studio

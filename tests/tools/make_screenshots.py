@@ -1,23 +1,19 @@
-"""Makes the README's pictures of the page from a real run: ``python tests/make_screenshots.py``.
+"""Makes the README's pictures of the page from a real run: ``python -m tests.tools.make_screenshots``.
 
 Needs what the browser tests need (playwright and chromium). Writes ``assets/screenshots/``.
 """
 
-import sys
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from syncam.studio.engine import Engine
+from syncam.studio.layout import build_studio
+from syncam.studio.server import launch_options
+from tests.browser import launch_chromium
 
-from syncam.studio.engine import Engine  # noqa: E402
-from syncam.studio.layout import build_studio  # noqa: E402
-from syncam.studio.server import launch_options  # noqa: E402
-from tests.browser import launch_chromium  # noqa: E402
-
-FOLDER = ROOT / "assets" / "screenshots"
+FOLDER = Path(__file__).resolve().parents[2] / "assets" / "screenshots"
 SIZES = {"desktop": {"width": 1440, "height": 1060}, "phone": {"width": 390, "height": 844}}
 FRAME = 13  # of the result, where pictures are taken: the ball is in the air
 

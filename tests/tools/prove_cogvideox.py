@@ -1,6 +1,6 @@
 """Does the module learn in CogVideoX? A tiny one is taught a corner of the toy world, then its module.
 
-    python -m tests.prove_cogvideox OUT [NAME=VALUE ...]
+    python -m tests.tools.prove_cogvideox OUT [NAME=VALUE ...]
 
 The base model has CogVideoX's own transformer and text encoder, small and random to begin with, and the patch codec for
 an autoencoder. It is trained on single views without cameras; then it is frozen and the module is trained, the way that

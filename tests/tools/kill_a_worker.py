@@ -2,7 +2,7 @@
 
 Says whether every scene was made exactly once and whether all files are the same, bit for bit. Minutes, not seconds:
 
-    python tests/kill_a_worker.py FOLDER [--num-prompts 6]
+    python -m tests.tools.kill_a_worker FOLDER [--num-prompts 6]
 """
 
 import argparse
