@@ -31,7 +31,7 @@ def triangulated_points(pictures: np.ndarray, c2w: np.ndarray, lens: Intrinsics)
     )
     rays = _rays(small)
     depths = [_depth_map(view, pictures, c2w, small, rays) for view in range(len(pictures))]
-    points, colours = [], []
+    kept_points, kept_colours = [], []
     for view, (depth, pose) in enumerate(zip(depths, c2w, strict=True)):
         places = pose[:3, 3] + depth[..., None] * (rays @ pose[:3, :3].T)
         confirmed = np.zeros(depth.shape, bool)
@@ -39,21 +39,22 @@ def triangulated_points(pictures: np.ndarray, c2w: np.ndarray, lens: Intrinsics)
             seen_there = (places - c2w[other, :3, 3]) @ c2w[other, :3, :3]
             found = _sample(depths[other][..., None], _pixels(seen_there, small), np.nan)[..., 0]
             confirmed |= np.abs(found / seen_there[..., 2] - 1) < 0.06  # NaN compares as False
-        points.append(places[confirmed])
-        colours.append(pictures[view][confirmed])
-    points, colours = np.concatenate(points), np.concatenate(colours)
+        kept_points.append(places[confirmed])
+        kept_colours.append(pictures[view][confirmed])
+    points, colours = np.concatenate(kept_points), np.concatenate(kept_colours)
     return (points, colours) if len(points) >= FEWEST else (points[:0], colours[:0])
 
 
 def to_ply(points: np.ndarray, colours: np.ndarray) -> bytes:
     """A binary PLY with the fields that readers of splatting programs ask for (normals too, which are zero)."""
     kinds = [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")]
-    table = np.zeros(len(points), kinds + [(name, "u1") for name in ("red", "green", "blue")])
+    kinds += [(name, "u1") for name in ("red", "green", "blue")]
+    table = np.zeros(len(points), kinds)
     for axis, name in enumerate("xyz"):
         table[name] = points[:, axis]
     for channel, name in enumerate(("red", "green", "blue")):
         table[name] = colours[:, channel]
-    fields = [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind in table.dtype.descr]
+    fields = [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind in kinds]
     head = ["ply", "format binary_little_endian 1.0", "comment metres, z up", f"element vertex {len(table)}", *fields]
     return "\n".join([*head, "end_header", ""]).encode() + table.tobytes()
 
@@ -102,12 +103,13 @@ def _depth_map(view: int, pictures: np.ndarray, c2w: np.ndarray, lens: Intrinsic
 def _pixels(places: np.ndarray, lens: Intrinsics) -> np.ndarray:
     """Pixels (..., 2) of places (..., 3) in camera axes; -1 behind the camera."""
     depth = np.maximum(places[..., 2:], 1e-6)
-    pixels = places[..., :2] / depth * np.float32([lens.fx, lens.fy]) + np.float32([lens.cx, lens.cy])
+    focal, middle = np.array([lens.fx, lens.fy], np.float32), np.array([lens.cx, lens.cy], np.float32)
+    pixels = places[..., :2] / depth * focal + middle
     return np.where(places[..., 2:] > 1e-6, pixels, np.float32(-1))
 
 
 def _around(images: np.ndarray) -> np.ndarray:
     """The mean of each pixel's 5 x 5 neighbourhood (n, h, w); NaN spreads."""
     padded = np.pad(images, ((0, 0), (2, 2), (2, 2)), constant_values=np.nan)
-    rows = sum(padded[:, start : start + images.shape[1]] for start in range(5))
-    return sum(rows[:, :, start : start + images.shape[2]] for start in range(5)) / 25
+    rows = np.sum([padded[:, start : start + images.shape[1]] for start in range(5)], axis=0)
+    return np.sum([rows[:, :, start : start + images.shape[2]] for start in range(5)], axis=0) / 25

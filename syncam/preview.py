@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
 from PIL import Image, ImageDraw, ImageFont
 
@@ -40,7 +41,7 @@ def rig_figure(
     Each camera is one trace: its first point is the camera's centre, the next four are its picture's corners (from the
     top left, clockwise), and its ``meta`` is the camera's number, from 1.
     """
-    cameras = list(getattr(cameras, "cameras", cameras))
+    cameras = list(cameras if isinstance(cameras, Sequence) else cameras.cameras)
     default = Intrinsics.from_hfov(hfov_deg, *size)
     poses = np.stack([camera.c2w(np.array([time]))[0] for camera in cameras])
     paths = [camera.c2w(np.linspace(0, 1, NUM_PATH_POINTS))[:, :3, 3] if camera.moves else None for camera in cameras]
@@ -82,7 +83,7 @@ def save_preview(path: Path | str, cameras: Rig | CameraFile | Sequence[Camera],
         figure_image(figure).save(path)
 
 
-def _lines(*strokes: np.ndarray) -> np.ndarray:
+def _lines(*strokes: npt.ArrayLike) -> np.ndarray:
     """Polylines (n, 3) as one, with a NaN between them, where the pen is lifted."""
     gap = np.full((1, 3), np.nan)
     return np.concatenate([part for stroke in strokes for part in (np.asarray(stroke, np.float64), gap)])[:-1]
