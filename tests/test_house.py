@@ -68,7 +68,7 @@ def test_only_the_page_knows_gradio():
 
 def test_the_page_is_built_without_torch():
     code = (
-        "import sys; from syncam.studio.jobs import Engine; from syncam.studio.layout import build_studio;"
+        "import sys; from syncam.studio.engine import Engine; from syncam.studio.layout import build_studio;"
         "build_studio(Engine()); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
