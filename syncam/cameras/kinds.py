@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -146,7 +146,7 @@ class FreeCamera(Camera):
 
 
 # How a camera goes from one key to the next: share of the time -> share of the way.
-EASINGS = {
+EASINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "linear": lambda t: t,
     "smooth": lambda t: t * t * (3 - 2 * t),
     "ease-in": lambda t: t * t,
