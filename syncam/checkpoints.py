@@ -7,42 +7,82 @@ reader, never executed, and converted to safetensors once. Nothing here loads co
 
 from __future__ import annotations
 
-import json
-import math
+import hashlib
+import logging
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
-import httpx
-import psutil
 import torch
-from huggingface_hub import hf_hub_download, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from syncam.model_card import ModelCard
 from syncam.multiview import MultiViewTransformer
 
+CACHE_FOLDER = Path(os.environ.get("SYNCAM_CACHE", Path.home() / ".cache" / "syncam"))
 MAX_FILE_BYTES = 40 << 30
-MAX_CONFIG_BYTES = 4 << 20
-FLOAT_KINDS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-TRUSTED_LIBRARIES = ("diffusers", "transformers", "syncam.backbones.")
+FLOAT_KINDS = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
+WRAPPERS = ("state_dict", "model_state_dict", "generator_ema", "ema", "model", "module", "generator", "params")
+STRUCTURE = ("blocks", "transformer_blocks")  # names of a model's own parts, where a prefix that wraps it ends
+FP8_SCALE, FP8_MARK = ".scale_weight", "scaled_fp8"  # how ComfyUI's files keep the scale of a tensor in eight bits
 
 Shapes = Mapping[str, tuple[int, ...]]
+log = logging.getLogger(__name__)
 
 
 def open_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a .safetensors file or of a PyTorch checkpoint, mapped from disk: no value is read yet.
+    """The tensors of a .safetensors file or of a PyTorch checkpoint, whatever it is called, mapped from disk.
 
+    No value is read yet, except of tensors that are kept in eight bits with a scale. What trainers put around a state
+    dict, keys such as "state_dict" and prefixes such as "module.", is taken off, and said.
     Raises: ValueError saying what the file is, if it is not one of these.
     """
     if _kind_of(path) == "pickle":
-        return _open_pickle(path)
-    with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+        state = _open_pickle(path)
+    else:
+        with _opened(path) as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    return _unscaled(_without_prefix(state, path), path)
+
+
+def _without_prefix(state: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """The names without the leading parts that all of them share, and without torch.compile's mark."""
+    names = {name: name.replace("_orig_mod.", "") for name in state}
+    prefix = ""
+    while True:
+        first, dot, _ = next(iter(names.values()), "").removeprefix(prefix).partition(".")
+        longer = prefix + first + dot
+        if not dot or first in STRUCTURE or not all(name.startswith(longer) for name in names.values()):
+            break
+        prefix = longer
+    if not prefix or not any(part in STRUCTURE for name in names.values() for part in name.split(".")):
+        return {names[name]: tensor for name, tensor in state.items()}
+    log.warning("%s: its tensors are called %s...; read without that", path.name, prefix)
+    return {names[name].removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def _unscaled(state: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """Tensors kept in eight bits with a scale, times that scale, in bfloat16."""
+    scales = {name: scale for name, scale in state.items() if name.endswith(FP8_SCALE)}
+    if not scales:
+        return {name: tensor for name, tensor in state.items() if name != FP8_MARK}
+    state = {name: tensor for name, tensor in state.items() if name not in scales and name != FP8_MARK}
+    for name, scale in scales.items():
+        owner = name.removesuffix(FP8_SCALE) + ".weight"
+        if owner not in state or scale.numel() != 1:
+            raise ValueError(f"{path.name}: {name} is no scale of a tensor in the file")
+        state[owner] = (state[owner].float() * scale.float()).bfloat16()
+    return state
 
 
 def declared_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -82,20 +122,37 @@ def compare(given: Shapes, expected: Shapes, what: str) -> None:
 def require_finite(tensors: Mapping[str, torch.Tensor], what: str) -> None:
     """Raises: ValueError naming the first tensor with a NaN or an infinity."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"{what} is unusable: {name} holds NaN or infinity")
+        if tensor.is_floating_point() and tensor.numel():
+            wide = tensor.bfloat16() if tensor.dtype in EIGHT_BITS else tensor
+            least, most = torch.aminmax(wide)  # NaN if any is; unlike isfinite, without a copy
+            if not (torch.isfinite(least) and torch.isfinite(most)):
+                raise ValueError(f"{what} is unusable: {name} holds NaN or infinity")
 
 
-def require_room(folder: Path, dtype: torch.dtype) -> None:
-    """Raises: ValueError if the weights in a folder will not fit in this computer's memory."""
-    needed, free = 0, psutil.virtual_memory().available
-    for path in folder.rglob("*.safetensors"):
-        with _opened(path) as file:
-            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-            needed += sum(math.prod(shape) * dtype.itemsize for shape in shapes)
-    if needed > free:
-        need = f"the weights need {needed / 2**30:.1f} GB of this computer's memory"
-        raise ValueError(f"{need}, {free / 2**30:.1f} GB are free; the embedded model fits everywhere")
+def require_finite_file(path: Path, what: str) -> None:
+    """The same of all tensors of a .safetensors file, which is read once: a mark in the cache remembers that it passed.
+
+    The mark stands for the file's place, size and times, so that a file that was changed is read again.
+    """
+    mark = CACHE_FOLDER / "finite" / stamp(path)
+    if mark.exists():
+        return
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118
+            require_finite({name: file.get_tensor(name)}, what)
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError as error:  # then it is read the next time, too
+        log.warning("%s could not be written (%s): weights are checked at every start", mark.parent, error.strerror)
+
+
+def stamp(path: Path) -> str:
+    """A short hash that changes when the file at a path does: of where it is, its size and its times."""
+    about = path.resolve().stat()
+    return hashlib.sha256(
+        f"{path.resolve()} {about.st_size} {about.st_mtime_ns} {about.st_ctime_ns}".encode()
+    ).hexdigest()[:24]
 
 
 def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
@@ -120,8 +177,10 @@ def convert_once(
     require_finite(state, path.name)
     converted.parent.mkdir(parents=True, exist_ok=True)
     unfinished = converted.with_suffix(".part")
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, unfinished)
+    wide = (torch.bfloat16 if tensor.dtype in EIGHT_BITS else tensor.dtype for tensor in state.values())
+    save_file({name: state[name].to(dtype).contiguous() for name, dtype in zip(state, wide, strict=True)}, unfinished)
     unfinished.replace(converted)
+    require_finite_file(converted, path.name)
     return converted
 
 
@@ -136,86 +195,6 @@ def save_added(transformer: MultiViewTransformer, path: Path, card: ModelCard, a
 
 
 @contextmanager
-def from_hub(source: str):
-    """Say in one sentence why a repository, or a folder in its place, can't be had.
-
-    Raises: ConnectionError for the hub, ValueError for a folder.
-    """
-    try:
-        yield
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
-        said = str(error).strip().splitlines()
-        reason = said[0] if said else type(error).__name__
-        if Path(source).exists():
-            raise ValueError(f"{source} is not a complete model: {reason:.200}") from None
-        if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
-            reason = "there is no network (or HF_HUB_OFFLINE is set), and it is not in the local cache"
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = _HUB_ANSWERS.get(status, reason)
-        raise ConnectionError(f"{source} could not be had from the Hugging Face hub: {reason:.200}") from None
-
-
-_HUB_ANSWERS = {
-    401: "it asks for a login (huggingface-cli login)",
-    403: "access is not granted; ask for it on its page",
-    404: "there is no such repository, file or revision",
-    429: "too many requests; wait some minutes",
-}
-
-
-def repository(source: str, revision: str | None, without: str = "") -> Path:
-    """A local folder with a pipeline in diffusers layout: ``source`` itself, or what the hub has under that name.
-
-    Of a repository come configurations, safetensors and tokenizers, and nothing that could be run. ``without``: a
-    component of which only the configuration is wanted.
-    """
-    if Path(source).is_dir():
-        return Path(source)
-    with from_hub(source):
-        ignored = [f"{without}/*.safetensors"] if without else None
-        wanted = ["*.json", "*.safetensors", "tokenizer/*.model", "tokenizer/*.txt"]
-        return Path(snapshot_download(source, revision=revision, allow_patterns=wanted, ignore_patterns=ignored))
-
-
-def fetched(weights: str, revision: str | None = None) -> Path:
-    """The local path of a weights file: a path, or "repository:file", which is downloaded (and resumed) if needed."""
-    if Path(weights).is_file():
-        return Path(weights)
-    repository, _, name = weights.partition(":")
-    if not name:
-        raise ValueError(f"there is no file {weights}")
-    with from_hub(repository):
-        return Path(hf_hub_download(repository, name, revision=revision))
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a model folder that asks for code that is not this project's, diffusers' or transformers'.
-
-    Raises: ValueError naming the file and the entry.
-    """
-    for path in sorted(folder.rglob("*.json")):
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            if path.name.startswith("tokenizer") or path.name.endswith("index.json"):
-                continue  # a vocabulary; it is not a configuration
-            raise ValueError(f"{path.name} in {folder.name} is too large for a configuration")
-        try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, ValueError, RecursionError):
-            raise ValueError(f"{path.name} in {folder.name} is not JSON") from None
-        if not isinstance(config, dict):
-            continue
-        for entry in ("auto_map", "custom_pipelines", "custom_pipeline", "trust_remote_code"):
-            if config.get(entry):
-                raise ValueError(f"{path.name} in {folder.name} asks to run code of its own ({entry}); refused")
-        if path.name == "model_index.json":
-            for name, component in config.items():
-                if isinstance(component, list) and component[:1] != [None]:
-                    library = str(component[0])
-                    if not library.startswith(TRUSTED_LIBRARIES):
-                        raise ValueError(f"{folder.name} wants its {name} from {library!r:.60}; refused")
-
-
-@contextmanager
 def _opened(path: Path):
     """A .safetensors file, once it is known to be one."""
     if _kind_of(path) != "safetensors":
@@ -225,29 +204,6 @@ def _opened(path: Path):
             yield file
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path.name} is damaged or not complete: {error}") from None
-
-
-def require_tokenizer_packages(folder: Path) -> None:
-    """Raises: ValueError naming what to install, if a pipeline's tokenizer can't be read without it.
-
-    Left alone, transformers asks for a package that would not help.
-    """
-    tokenizer = folder / "tokenizer"
-    if (tokenizer / "tokenizer.json").is_file() or not any(tokenizer.glob("*.model")):
-        return
-    missing = [package for package, module in _SENTENCEPIECE.items() if not _can_import(module)]
-    if missing:
-        raise ValueError(f"the tokenizer of this model needs: pip install {' '.join(missing)}")
-
-
-_SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # pip's name: Python's
-
-
-def _can_import(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # not even its parent
-        return False
 
 
 def _kind_of(path: Path) -> str:
@@ -289,6 +245,9 @@ def _open_pickle(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{path.name} is refused: it is damaged or more than plain tensors ({reason:.120})") from None
     if not isinstance(state, dict) or not state:
         raise ValueError(f"{path.name} is refused: expected a dictionary of tensors, got {type(state).__name__}")
+    while inner := next((key for key in WRAPPERS if isinstance(state.get(key), dict) and state[key]), None):
+        log.warning("%s: its tensors are in %r; read from there", path.name, inner)
+        state = state[inner]
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise ValueError(f"{path.name} is refused: {name!r:.60} is not a tensor")

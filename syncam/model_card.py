@@ -92,6 +92,8 @@ class ModelCard:
             wrong = not isinstance(value, kind) or isinstance(value, bool) != (field.type == "bool")
             if wrong or (isinstance(value, (int, float)) and not value >= 0):
                 raise ValueError(f"its {field.name} is {value!r:.40}, expected {field.type}")
+            if field.name in _NEVER_ZERO and value == 0:
+                raise ValueError(f"its {field.name} is 0, it must be positive")
         return card
 
     @classmethod
@@ -106,7 +108,7 @@ class ModelCard:
         try:
             if (path / "syncam.json").is_file():
                 return cls.from_json((path / "syncam.json").read_text(encoding="utf-8"))
-            if path.suffix in (".ckpt", ".safetensors") and path.is_file():
+            if path.is_file():
                 return _card_of_weights(path)
         except (KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
             raise ValueError(f"{path.name} does not say what model it is: {error!r:.120}") from None
@@ -233,6 +235,10 @@ class ModelCard:
             raise ValueError(f"{has}, fewer than {wanted}; the nearest number of frames is {most}")
 
 
+_NEVER_ZERO = (
+    *("width", "height", "num_frames", "max_frames", "frames_per_latent", "latents_step", "size_multiple"),
+    *("fps", "hfov_deg", "pose_unit_m", "num_inference_steps"),
+)
 PATH_MOMENTS = 25  # at which moving cameras are looked at
 _FROM_CARD = ("num_inference_steps", "guidance_scale", "num_frames", "width", "height", "negative_prompt")
 _KINDS = {"str": str, "int": int, "float": (int, float), "float | None": (int, float, type(None))}
@@ -253,10 +259,11 @@ def model_folder(model: str) -> Path:
 def _card_of_weights(path: Path) -> ModelCard:
     """The card of a file of multi-view weights: what its header says, else that of the published ones."""
     published = KNOWN_MODELS["wan2.1-1.3b"]
-    if path.suffix == ".ckpt":
-        return published
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
+        if file.read(1) != b"{":  # not a .safetensors: a checkpoint of PyTorch, or what will be refused as neither
+            return published
+        file.seek(8)
         header = json.loads(file.read(min(size, 64 << 20)))
     about = header.get("__metadata__", {})
     if "card" in about:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -22,6 +22,7 @@ import torch
 
 import syncam
 import syncam.backbones.embedded  # noqa: F401  diffusers loads components only of modules that are imported already
+from syncam.backbones import loading
 from syncam.backbones.base import Backbone
 from syncam.backbones.cogvideox import CogVideoXBackbone
 from syncam.backbones.wan import WanBackbone
@@ -77,15 +78,18 @@ class Pipeline:
         weights_revision: str | None = None,
         offload: str | None = None,
         fp8: bool = False,
+        loras: Sequence[str] = (),
     ) -> Pipeline:
         """Load a model.
 
         Args:
             model: a known name; a folder in diffusers layout with a ``syncam.json``; or a file of multi-view weights,
                 which are put into the base model they belong to.
-            base: a folder or hub repository to take the base model from, instead of the card's.
+            base: a folder or hub repository to take the base model from, instead of the card's; or a file with a whole
+                transformer, such as a distilled one, that takes the place of the base model's.
             revision, weights_revision: commits on the hub, of the base model and of the weights.
             offload: where the weights are kept, see :func:`syncam.memory.choose_offload`; None: chosen by it.
+            loras: "FILE" or "FILE:STRENGTH" each, merged into the base model.
             fp8: store the transformer's weights in eight bits; half the room, and not quite the same pictures.
         Raises: ValueError if there is no such model or its files are not what they should be; ConnectionError if the
             hub does not give them.
@@ -100,10 +104,10 @@ class Pipeline:
         folder = model_folder(model)
         if folder.is_dir():
             model_sha256 = verify_manifest(folder)
-            backbone = backbone_class.load(card, folder, dtype)
+            backbone = loading.load(backbone_class, card, folder, dtype)
         else:
             model_sha256, weights = "", card.weights if model in KNOWN_MODELS else model
-            backbone = backbone_class.assemble(card, weights, dtype, base, revision, weights_revision)
+            backbone = loading.assemble(backbone_class, card, weights, dtype, base, revision, weights_revision, loras)
         if fp8:
             backbone.pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, compute_dtype=dtype)
         return cls(backbone, model_sha256, offload)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from syncam.backbones.folder import check_folder
 from syncam.backbones.wan import MultiViewWanTransformer, from_published_names
 from syncam.checkpoints import (
-    check_folder,
     compare,
     convert_once,
     declared_shapes,

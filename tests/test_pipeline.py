@@ -14,6 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file, save_file
 
 from syncam.__main__ import main
+from syncam.backbones import loading
 from syncam.backbones.base import latent_times
 from syncam.backbones.embedded import build_tokenizer
 from syncam.cameras import MovingCamera, OrbitCamera, Rig
@@ -210,7 +211,7 @@ def bases(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("syncam.backbones.base.CACHE_FOLDER", tmp_path_factory.mktemp("cache"))
+        patch.setattr("syncam.checkpoints.CACHE_FOLDER", tmp_path_factory.mktemp("cache"))
         yield
 
 
@@ -280,7 +281,7 @@ def test_weights_stored_in_eight_bits_take_less_room_and_show_nearly_the_same(pi
 @FAMILY_NAMES
 def test_both_families_run_in_bfloat16_as_they_do_on_an_accelerator(pipelines, bases, weights, family):
     backbone_class, card = BACKBONES[family], pipelines[family].card
-    pipeline = Pipeline(backbone_class.assemble(card, weights[family], torch.bfloat16, str(bases[family])))
+    pipeline = Pipeline(loading.assemble(backbone_class, card, weights[family], torch.bfloat16, str(bases[family])))
     assert pipeline.backbone.pipe.transformer.dtype == torch.bfloat16
     assert pipeline.backbone.pipe.vae.dtype == {"wan": torch.float32, "cogvideox": torch.bfloat16}[family]
     frames = [p.generate(tiny_shot(), on_step=lambda _: None).frames.astype(int) for p in (pipeline, pipelines[family])]
@@ -506,7 +507,7 @@ def test_a_configuration_that_makes_no_model_is_refused(bases, weights, tmp_path
 def test_a_tokenizer_that_needs_another_package_says_which(bases, tmp_path, monkeypatch):
     shutil.copytree(bases["cogvideox"], tmp_path / "base")
     (tmp_path / "base" / "tokenizer" / "tokenizer.json").rename(tmp_path / "base" / "tokenizer" / "spiece.model")
-    monkeypatch.setattr("syncam.checkpoints._can_import", lambda module: False)
+    monkeypatch.setattr("syncam.backbones.folder._can_import", lambda module: False)
     with pytest.raises(ValueError, match="pip install sentencepiece protobuf"):
         Pipeline.load("cogvideox-2b", base=str(tmp_path / "base"))
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from syncam.__main__ import main
 from syncam.backbones.base import Backbone
+from syncam.backbones.loading import put_added
 from syncam.cameras import Rig
 from syncam.checkpoints import metadata_of
 from syncam.datasets import render_dataset
@@ -91,7 +92,7 @@ def test_the_module_learns(config):
     for weights in ("", str(path)):
         backbone = load_base(wanted)
         if weights:
-            backbone._put_added(backbone.pipe.transformer, path)
+            put_added(type(backbone), backbone.pipe.transformer, path)
         scenes = EncodedScenes(wanted.out / "latents", backbone)
         batches = [sample_batch("multiview", step, scenes, wanted, rank=0) for step in range(8)]
         losses.append(sum(float(Loss(backbone)(*batch)) for batch in batches))

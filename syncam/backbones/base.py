@@ -6,10 +6,6 @@ Latents here are always (v, c, f, h, w) with unit scale, whatever order of axes 
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +13,17 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from accelerate import init_empty_weights
 from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from syncam.checkpoints import (
-    check_folder,
-    compare,
-    convert_once,
-    declared_shapes,
-    fetched,
-    from_hub,
-    open_weights,
-    repository,
-    require_finite,
-    require_room,
-    require_tokenizer_packages,
-    shapes_of,
-)
 from syncam.model_card import ModelCard
-from syncam.multiview import MultiViewTransformer, camera_features, own_config
+from syncam.multiview import MultiViewTransformer, camera_features
 from syncam.shot import ResolvedShot
 
 diffusers.utils.logging.set_verbosity_error()  # it warns of any component class that is not its own
 diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
 
-CACHE_FOLDER = Path(os.environ.get("SYNCAM_CACHE", Path.home() / ".cache" / "syncam"))
 SMALL_DECODER_PARAMETERS = 10_000_000  # a decoder up to this size is run at every step, for the preview
 
 
@@ -69,138 +49,6 @@ class Backbone:
         self._tiles = {name: getattr(pipe.vae, name) for name in names if hasattr(pipe.vae, name)}
         self.set_tiles(1)
         self._colours: torch.Tensor | None = None
-
-    # ------------------------------------------------------------------------------------------------------- loading
-
-    @classmethod
-    def load(cls, card: ModelCard, folder: Path, dtype: torch.dtype) -> Backbone:
-        """A complete model from a folder in diffusers layout.  Raises: ValueError if it is not what it should be."""
-        check_folder(folder)
-        require_tokenizer_packages(folder)
-        require_room(folder, dtype)
-        cls._compare_transformer(folder, cls.transformer_class)
-        with from_hub(str(folder)):
-            pipe = cls._pipe(folder, dtype)
-        return cls._of_finite(card, pipe, folder)
-
-    @classmethod
-    def assemble(
-        cls,
-        card: ModelCard,
-        weights: str,
-        dtype: torch.dtype,
-        base: str = "",
-        revision: str | None = None,
-        weights_revision: str | None = None,
-    ) -> Backbone:
-        """The base model with multi-view weights in it.
-
-        Args:
-            weights: a file, or "repository:file" on the hub, or empty: the module is then untrained.
-            base: a folder, or a repository on the hub, in diffusers layout; empty: what the card says.
-        Raises: ValueError if the weights do not fit; ConnectionError if the hub does not give them.
-        """
-        base = base or card.base
-        path = fetched(weights, weights_revision) if weights else None
-        whole = path is not None and not cls._holds_only_added(path)
-        folder = repository(base, revision, without="transformer" if whole else "")
-        check_folder(folder)
-        require_tokenizer_packages(folder)
-        require_room(folder, dtype)
-        with from_hub(base):
-            if whole:
-                transformer = cls._whole_transformer(path, folder, dtype)
-            else:
-                cls._compare_transformer(folder, cls.stock_class)
-                stock = cls.stock_class.from_pretrained(
-                    folder, subfolder="transformer", dtype=dtype, use_safetensors=True, local_files_only=True
-                )
-                transformer = cls.transformer_class.from_base(stock, **cls.transformer_config)
-                if path:
-                    cls._put_added(transformer, path)
-            pipe = cls._pipe(folder, dtype, transformer=transformer)
-        cls.adjust(pipe)
-        return cls._of_finite(card, pipe, folder)
-
-    @classmethod
-    def _pipe(cls, folder: Path, dtype: torch.dtype, **parts: ModelMixin) -> DiffusionPipeline:
-        """A folder's pipeline.  Raises: ValueError if tensors are missing; left alone, they would be made up."""
-        options = {"use_safetensors": True, "local_files_only": True}
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-        for name in ("text_encoder", "vae"):
-            library, kind = index[name]
-            part, said = getattr(import_module(library), kind).from_pretrained(
-                folder, subfolder=name, dtype=cls._dtypes(dtype).get(name, dtype), output_loading_info=True, **options
-            )
-            if said["missing_keys"]:
-                raise ValueError(f"the {name} in {folder.name} is not complete: {min(said['missing_keys'])} is missing")
-            parts[name] = part
-        return cls.pipeline_class.from_pretrained(folder, dtype=cls._dtypes(dtype), **options, **parts)
-
-    @classmethod
-    def _of_finite(cls, card: ModelCard, pipe: DiffusionPipeline, folder: Path) -> Backbone:
-        for name in ("transformer", "vae", "text_encoder"):
-            require_finite(getattr(pipe, name).state_dict(), f"the {name} in {folder.name}")
-        return cls(card, pipe)
-
-    @classmethod
-    def _empty_transformer(cls, folder: Path, saved_as: type[ModelMixin], become: type[ModelMixin], **config: Any):
-        """What a folder's configuration describes, without weights.
-
-        Args: ``saved_as``, the class that must have been saved there; ``become``, the class that is made of it.
-        Raises: ValueError if it is another model's configuration, or none.
-        """
-        try:
-            text = (folder / "transformer" / "config.json").read_text(encoding="utf-8")
-        except OSError:
-            raise ValueError(f"{folder} is not a complete model: it has no transformer/config.json") from None
-        said = json.loads(text)
-        kind = said.get("_class_name") if isinstance(said, dict) else None
-        if kind != saved_as.__name__:
-            raise ValueError(f"the transformer in {folder.name} is {kind!r:.40}, expected {saved_as.__name__}")
-        try:
-            with init_empty_weights():
-                return become.from_config({**own_config(said), **config})
-        except Exception as error:  # numbers that are none, or make no model, fail in any way
-            raise ValueError(f"the configuration of the transformer in {folder.name} makes no model: {error}") from None
-
-    @classmethod
-    def _compare_transformer(cls, folder: Path, saved_as: type[ModelMixin]) -> None:
-        """Raises: ValueError if the files do not hold the tensors that their configuration asks for.
-
-        Left alone, diffusers makes up what is missing.
-        """
-        expected, given = shapes_of(cls._empty_transformer(folder, saved_as, saved_as)), {}
-        for path in sorted((folder / "transformer").glob("*.safetensors")):
-            given |= declared_shapes(path)
-        compare(given, expected, f"the transformer in {folder.name}")
-
-    @classmethod
-    def _dtypes(cls, dtype: torch.dtype) -> dict[str, torch.dtype]:
-        return {"default": dtype, "vae": cls.vae_dtype or dtype}
-
-    @classmethod
-    def _holds_only_added(cls, path: Path) -> bool:
-        return all(cls.transformer_class.is_added(name) for name in open_weights(path))
-
-    @classmethod
-    def _put_added(cls, transformer: MultiViewTransformer, path: Path) -> None:
-        state = open_weights(path)
-        expected = {name: shape for name, shape in shapes_of(transformer).items() if transformer.is_added(name)}
-        compare({name: tuple(tensor.shape) for name, tensor in state.items()}, expected, path.name)
-        require_finite(state, path.name)
-        transformer.load_state_dict(state, strict=False)
-
-    @classmethod
-    def _whole_transformer(cls, path: Path, base: Path, dtype: torch.dtype) -> MultiViewTransformer:
-        """A transformer with base model and module in one checkpoint, converted once to a folder in the cache."""
-        model = cls._empty_transformer(base, cls.stock_class, cls.transformer_class, **cls.transformer_config)
-        stamp = f"{path.resolve()} {path.stat().st_size} {path.stat().st_mtime_ns}"
-        folder = CACHE_FOLDER / f"{path.stem}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}"
-        convert_once(path, folder / "diffusion_pytorch_model.safetensors", shapes_of(model), cls.renamed)
-        model.save_config(folder)
-        require_room(folder, dtype)
-        return cls.transformer_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
 
     @classmethod
     def renamed(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanPipeline
+from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler, WanPipeline
 from diffusers.configuration_utils import register_to_config
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
@@ -31,6 +30,7 @@ from einops import rearrange, reduce, repeat
 from torch import nn
 
 from syncam.backbones.base import Backbone
+from syncam.backbones.samplers import FlowMatchScheduler
 from syncam.multiview import (
     CAMERA_DIM,
     POSE_DIM,
@@ -351,18 +351,6 @@ def from_published_config(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class FlowMatchScheduler(FlowMatchEulerDiscreteScheduler):
-    """Euler steps on the released code's noise levels: n + 1 even ones from 1 to 0, then shifted.
-
-    The stock class spaces n levels down to the last training timestep instead, which is off by up to 0.07 at 50 steps.
-    """
-
-    def set_timesteps(self, num_inference_steps: int | None = None, device=None, sigmas=None, **kwargs) -> None:
-        if sigmas is None and not kwargs:
-            sigmas = np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1]
-        super().set_timesteps(num_inference_steps, device=device, sigmas=sigmas, **kwargs)
-
-
 class WanBackbone(Backbone):
     """Wan2.1: flow matching, a float32 autoencoder with a mean and a deviation for each channel."""
 
@@ -375,7 +363,8 @@ class WanBackbone(Backbone):
 
     @classmethod
     def renamed(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return from_published_names(state)
+        native = any(".self_attn." in name for name in state)
+        return from_published_names(state) if native else dict(state)
 
     @classmethod
     def adjust(cls, pipe: WanPipeline) -> None:

@@ -24,6 +24,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from syncam import toyworld
+from syncam.backbones import loading
 from syncam.backbones.base import Backbone
 from syncam.cameras import Rig
 from syncam.checkpoints import save_added
@@ -118,7 +119,7 @@ def load_base(config: ModuleConfig, device: torch.device | None = None) -> Backb
     card.resolve(Shot("any", Rig.from_text("4,0,0")))  # says what of the size can't be
     device = device or best_device()
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-    backbone = BACKBONES[card.family].assemble(card, "", dtype)
+    backbone = loading.assemble(BACKBONES[card.family], card, "", dtype)
     backbone.pipe.to(device)
     return backbone
 

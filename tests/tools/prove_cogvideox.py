@@ -20,6 +20,7 @@ from PIL import Image
 from transformers import T5Config, T5EncoderModel
 
 from syncam import toyworld
+from syncam.backbones import loading
 from syncam.backbones.cogvideox import CogVideoXBackbone
 from syncam.backbones.embedded import PatchCodec, build_tokenizer, clip_to_float
 from syncam.cameras import OrbitCamera, Rig
@@ -113,7 +114,7 @@ def main() -> None:
     config = ModuleConfig.from_words([f"model={out / 'start'}", *words], out=out, **defaults)
     weights, base = train_module(config), str(out / "base")
     card = ModelCard.load(str(weights))
-    alone = Pipeline(CogVideoXBackbone.assemble(card, "", torch.float32, base))
+    alone = Pipeline(loading.assemble(CogVideoXBackbone, card, "", torch.float32, base))
     torch.set_num_threads(1)
     print("| | found | colour as asked | reprojection error, % of width, mean | median over scenes |")
     for name, pipeline in (("base", alone), ("with the module", Pipeline.load(str(weights), base=base))):

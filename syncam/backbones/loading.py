@@ -1,0 +1,242 @@
+"""Puts a model together from files: each is looked at before it is believed, and none brings code.
+
+A complete folder is loaded by :func:`load`. :func:`assemble` takes a base model, merges LoRAs into it and puts the
+multi-view module in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import DiffusionPipeline, ModelMixin
+
+from syncam import checkpoints
+from syncam.backbones import lora
+from syncam.backbones.base import Backbone
+from syncam.backbones.folder import (
+    check_folder,
+    component_class,
+    component_config,
+    fetched,
+    from_hub,
+    names_a_file,
+    repository,
+    require_room,
+    require_tokenizer_packages,
+    weight_files,
+)
+from syncam.checkpoints import (
+    compare,
+    convert_once,
+    declared_shapes,
+    open_weights,
+    require_finite,
+    require_finite_file,
+    shapes_of,
+    stamp,
+)
+from syncam.model_card import ModelCard
+from syncam.multiview import MultiViewTransformer, own_config
+
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+LOCAL: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+
+
+def load(kind: type[Backbone], card: ModelCard, folder: Path, dtype: torch.dtype) -> Backbone:
+    """A complete model from a folder in diffusers layout.  Raises: ValueError if it is not what it should be."""
+    _check(
+        folder, [path for name in ("transformer", "vae", "text_encoder") for path in weight_files(folder, name)], dtype
+    )
+    _compare_transformer(kind, folder, kind.transformer_class)
+    with from_hub(str(folder)):
+        pipe = _pipe(kind, folder, dtype)
+    return kind(card, pipe)
+
+
+def assemble(
+    kind: type[Backbone],
+    card: ModelCard,
+    weights: str,
+    dtype: torch.dtype,
+    base: str = "",
+    revision: str | None = None,
+    weights_revision: str | None = None,
+    loras: Sequence[str] = (),
+) -> Backbone:
+    """The base model with multi-view weights in it.
+
+    Args:
+        weights: a file, or "repository:file" on the hub, or empty: the module is then untrained. A file that holds a
+            whole transformer gives all of it, unless a base is named: then only what the module added.
+        base: a folder, or a repository on the hub, in diffusers layout; or a file with a whole transformer (native or
+            diffusers names), which takes the place of that of the card's base; empty: what the card says.
+        loras: "FILE" or "FILE:STRENGTH", merged into the base model in this order.
+    Raises: ValueError if something does not fit; ConnectionError if the hub does not give it.
+    """
+    path = fetched(weights, weights_revision) if weights else None
+    whole = path is not None and not all(map(kind.transformer_class.is_added, open_weights(path)))
+    base_file = fetched(base, revision) if names_a_file(base) else None
+    source = card.base if base_file else base or card.base
+    replaced = base_file is not None or (whole and not base)
+    folder = repository(source, None if base_file else revision, without="transformer" if replaced else "")
+    replaced = replaced or (whole and not weight_files(folder, "transformer"))
+    parts = [file for name in ("vae", "text_encoder") for file in weight_files(folder, name)]
+    _check(folder, parts if replaced else [*weight_files(folder, "transformer"), *parts], dtype)
+    with from_hub(source):
+        if base_file:
+            transformer = _from_base_file(kind, base_file, folder, dtype)
+        elif replaced:
+            transformer = _whole_transformer(kind, path, folder, dtype)
+        else:
+            transformer = _from_base_folder(kind, folder, dtype)
+        for text in loras:
+            lora.merge(transformer, text, kind.renamed)
+        if path and (base_file or not replaced):
+            put_added(kind, transformer, path)
+        elif loras and not path:  # the module begins from what the base has become
+            for block in transformer.multi_view_blocks():
+                block.start_from_base()
+        pipe = _pipe(kind, folder, dtype, transformer=transformer)
+    kind.adjust(pipe)
+    return kind(card, pipe)
+
+
+def _check(folder: Path, files: list[Path], dtype: torch.dtype) -> None:
+    """Everything that can be refused from configurations and headers, then every value of the files."""
+    check_folder(folder)
+    require_tokenizer_packages(folder)
+    require_room(files, dtype)
+    for name in ("vae", "text_encoder"):
+        _compare_part(folder, name)
+    for path in files:
+        require_finite_file(path, f"the {path.parent.name} in {folder.name}")
+
+
+def _pipe(kind: type[Backbone], folder: Path, dtype: torch.dtype, **parts: ModelMixin) -> DiffusionPipeline:
+    """A folder's pipeline.  Raises: ValueError if tensors are missing; left alone, they would be made up."""
+    dtypes = {"default": dtype, "vae": kind.vae_dtype or dtype}
+    for name in ("text_encoder", "vae"):
+        part, said = _class_of(folder, name).from_pretrained(
+            folder, subfolder=name, dtype=dtypes.get(name, dtype), output_loading_info=True, **LOCAL
+        )
+        if said["missing_keys"]:
+            raise ValueError(f"the {name} in {folder.name} is not complete: {min(said['missing_keys'])} is missing")
+        parts[name] = part
+    return kind.pipeline_class.from_pretrained(folder, dtype=dtypes, **LOCAL, **parts)
+
+
+def _class_of(folder: Path, name: str) -> Any:
+    library, kind = component_class(folder, name)
+    found = getattr(import_module(library), kind, None)
+    if found is None:
+        raise ValueError(f"{folder.name} wants its {name} to be {kind!r:.60}, which {library} does not have")
+    return found
+
+
+def _compare_part(folder: Path, name: str) -> None:
+    """The autoencoder's or the text encoder's files against their configuration.
+
+    Raises: ValueError naming what is missing or not part of it. Left alone, the libraries make up the one and leave
+    out the other.
+    """
+    kind, config, what = _class_of(folder, name), component_config(folder, name), f"the {name} in {folder.name}"
+    given: dict[str, tuple[int, ...]] = {}
+    for path in weight_files(folder, name):
+        given |= declared_shapes(path)
+    if not given:
+        raise ValueError(f"{folder} is not a complete model: there are no weights in {name}")
+    try:
+        with init_empty_weights():
+            is_transformers = hasattr(kind, "config_class")
+            model = kind(kind.config_class(**config)) if is_transformers else kind.from_config(own_config(config))
+    except Exception as error:  # numbers that are none, or make no model, fail in any way
+        raise ValueError(f"the configuration of {what} makes no model: {error!s:.120}") from None
+    expected = shapes_of(model)
+    for one, other in dict(getattr(model, "_tied_weights_keys", None) or {}).items():  # one of the two is enough
+        if (one in given) != (other in given):
+            expected.pop(other if one in given else one, None)
+    if missing := sorted(set(expected) - set(given)):
+        raise ValueError(f"{what} is not complete: {missing[0]} is missing")
+    unused = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or []
+    compare(
+        {n: s for n, s in given.items() if n in expected or not any(re.match(u, n) for u in unused)}, expected, what
+    )
+
+
+# -------------------------------------------------------------------------------------------------------- transformers
+
+
+def _empty_transformer(folder: Path, saved_as: tuple[type[ModelMixin], ...], become: type[ModelMixin], **config: Any):
+    """What a folder's configuration describes, without weights.
+
+    Args: ``saved_as``, the classes that may have been saved there; ``become``, the class that is made of it.
+    Raises: ValueError if it is another model's configuration, or none.
+    """
+    said = component_config(folder, "transformer")
+    names = [kind.__name__ for kind in saved_as]
+    if (name := said.get("_class_name")) not in names:
+        raise ValueError(f"the transformer in {folder.name} is {name!r:.40}, expected {' or '.join(names)}")
+    try:
+        with init_empty_weights():
+            return become.from_config({**own_config(said), **config})
+    except Exception as error:  # numbers that are none, or make no model, fail in any way
+        raise ValueError(f"the configuration of the transformer in {folder.name} makes no model: {error}") from None
+
+
+def _compare_transformer(kind: type[Backbone], folder: Path, saved_as: type[ModelMixin]) -> None:
+    """Raises: ValueError if the files do not hold the tensors that their configuration asks for."""
+    given: dict[str, tuple[int, ...]] = {}
+    for path in weight_files(folder, "transformer"):
+        given |= declared_shapes(path)
+    compare(given, shapes_of(_empty_transformer(folder, (saved_as,), saved_as)), f"the transformer in {folder.name}")
+
+
+def _from_base_folder(kind: type[Backbone], folder: Path, dtype: torch.dtype) -> MultiViewTransformer:
+    """The transformer of a folder with an untrained module in it."""
+    _compare_transformer(kind, folder, kind.stock_class)
+    stock = kind.stock_class.from_pretrained(folder, subfolder="transformer", dtype=dtype, **LOCAL)
+    return kind.transformer_class.from_base(stock, **kind.transformer_config)
+
+
+def _from_base_file(kind: type[Backbone], path: Path, folder: Path, dtype: torch.dtype) -> MultiViewTransformer:
+    """A whole transformer of the base model's shape, say a distilled one, with an untrained module in it."""
+    stock = _empty_transformer(folder, (kind.stock_class,), kind.stock_class)
+    converted = _converted(kind, path, stock)
+    require_room([converted / WEIGHTS_NAME], dtype)
+    stock = kind.stock_class.from_pretrained(converted, dtype=dtype, **LOCAL)
+    return kind.transformer_class.from_base(stock, **kind.transformer_config)
+
+
+def _whole_transformer(kind: type[Backbone], path: Path, folder: Path, dtype: torch.dtype) -> MultiViewTransformer:
+    """A transformer with base model and module in one checkpoint."""
+    model = _empty_transformer(folder, (kind.stock_class,), kind.transformer_class, **kind.transformer_config)
+    converted = _converted(kind, path, model)
+    require_room([converted / WEIGHTS_NAME], dtype)
+    return kind.transformer_class.from_pretrained(converted, dtype=dtype, **LOCAL)
+
+
+def _converted(kind: type[Backbone], path: Path, model: ModelMixin) -> Path:
+    """A checkpoint as a folder in the cache, in diffusers layout, converted once."""
+    folder = checkpoints.CACHE_FOLDER / f"{path.stem}-{stamp(path)}"
+    convert_once(path, folder / WEIGHTS_NAME, shapes_of(model), kind.renamed)
+    model.save_config(folder)
+    return folder
+
+
+def put_added(kind: type[Backbone], transformer: MultiViewTransformer, path: Path) -> None:
+    """The module's tensors, of a file with only these or with a whole transformer of the same shape."""
+    state = open_weights(path)
+    given = state if all(map(transformer.is_added, state)) else kind.renamed(state)
+    expected = shapes_of(transformer)
+    if given is state:
+        expected = {name: shape for name, shape in expected.items() if transformer.is_added(name)}
+    compare({name: tuple(tensor.shape) for name, tensor in given.items()}, expected, path.name)
+    added = {name: tensor for name, tensor in given.items() if transformer.is_added(name)}
+    require_finite(added, path.name)
+    transformer.load_state_dict(added, strict=False)
