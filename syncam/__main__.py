@@ -242,15 +242,21 @@ def add_dataset(commands) -> None:
     )
     actions = command.add_subparsers(dest="action", required=True, metavar="render | generate | check")
     render = actions.add_parser("render", help="the toy world's scenes")
-    generate = actions.add_parser(
-        "generate", help="scenes made with a model; start it as often as there are processors"
-    )
+    generate = actions.add_parser("generate", help="scenes made with a model")
     check = actions.add_parser("check", help="read everything, and name what is broken")
     for action in (render, generate, check):
-        action.add_argument("folder", type=Path, help="the dataset")
+        address = "a folder" if action is check else "a folder, or any address that fsspec knows (s3://bucket/name)"
+        action.add_argument("folder", help=f"the dataset: {address}")
     for action in (render, generate):
         action.add_argument("--layout", default="v2", help="v1 or v2 (%(default)s)")
         action.add_argument("--seed", type=int, default=0, help="the same seed gives the same dataset (%(default)s)")
+        action.add_argument(
+            "--on",
+            metavar="ray",
+            help="share the work among one process per GPU of a Ray cluster: 'ray' (the running one, else one for the "
+            "time being) or its address; needs pip install 'syncam[cluster]' (this process alone)",
+        )
+        action.add_argument("--num-workers", type=int, metavar="N", help="processes on it (one per GPU, else per core)")
     render.add_argument("--num-scenes", type=int, default=100, help="to train on (%(default)s)")
     render.add_argument("--num-val-scenes", type=int, default=0, help="to validate on (%(default)s)")
     render.add_argument("--num-views", type=int, default=10, help="cameras of each scene (%(default)s)")
@@ -274,6 +280,7 @@ def dataset_render(options: argparse.Namespace) -> int:
     from syncam.datasets import render_dataset
 
     names = ("layout", "num_scenes", "num_val_scenes", "num_views", "num_frames", "size", "moving", "seed")
+    names += ("on", "num_workers")
     return min(1, render_dataset(options.folder, **{name: getattr(options, name) for name in names}))
 
 
@@ -286,9 +293,8 @@ def dataset_generate(options: argparse.Namespace) -> int:
     rigs = [read_rig(path_or_text(rig)) for rig in options.rig]
     settings = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name, *_ in MODEL_SETTINGS}
     loading = {name: getattr(options, name) for name in ("base", "revision", "weights_revision", "fp8")}
-    failed = generate_dataset(
-        options.folder, options.layout, options.model, prompts, rigs, options.seed, loading, **settings
-    )
+    given = (options.folder, options.layout, options.model, prompts, rigs, options.seed, loading)
+    failed = generate_dataset(*given, options.on, options.num_workers, **settings)
     return min(1, failed)
 
 
@@ -296,7 +302,7 @@ def dataset_check(options: argparse.Namespace) -> int:
     """Exit code 1 if something is broken."""
     from syncam.datasets import check
 
-    lines, problems = check(options.folder)
+    lines, problems = check(Path(options.folder))
     print(lines)
     return min(1, problems)
 

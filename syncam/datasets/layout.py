@@ -2,8 +2,8 @@
 
 v1: ``train/videos/scene1/*.mp4`` and ``train/cameras/scene1/*.json``; v2: ``train/f24_aperture5/scene1/`` with
 ``videos/cam01.mp4 ...`` and ``cameras/camera_extrinsics.json``. Both have ``val`` beside ``train``, and captions in
-``metadata.csv``. Camera files are Unreal's (left-handed, centimetres) and tell no lens: in v2 the group's folder does,
-and what was made here says its own in ``dataset.json``, a file that other readers never miss.
+``metadata.csv``. Camera files are Unreal's (left-handed, centimetres) and hold no lens: their cameras' names (v1) or
+the group's folder (v2) tell it, and what was made here says its own in ``dataset.json``, which others don't need.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
-from syncam.cameras import Camera, Intrinsics
+from syncam.cameras import Camera
+from syncam.checks import number
 from syncam.clips import is_clip
 from syncam.rig_formats import export_cameras, strict_json
 
@@ -22,7 +24,7 @@ LAYOUTS = ("v1", "v2")
 SPLITS = ("train", "val")
 V2_GROUP = "f24_aperture5"  # the published folder's name, which tells its lens; ours is told by dataset.json
 ABOUT, ABOUT_FORMAT, CAPTIONS = "dataset.json", "syncam-dataset", "metadata.csv"
-SENSOR_MM = 23.76  # width of the sensor that all of SynCamVideo was rendered with
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 def check_layout(layout: str) -> None:
@@ -30,7 +32,7 @@ def check_layout(layout: str) -> None:
         raise ValueError(f"--layout must be {' or '.join(LAYOUTS)}, got {layout!r:.40}")
 
 
-def scene_folder(root: Path, layout: str, split: str, name: str) -> Path:
+def scene_folder(root: AnyPath, layout: str, split: str, name: str) -> AnyPath:
     """Where a scene's clips are once it is complete (v1), or all of it (v2)."""
     return root / split / "videos" / name if layout == "v1" else root / split / V2_GROUP / name
 
@@ -49,15 +51,6 @@ def folders_of_scenes(root: Path, split: str) -> list[tuple[str, Path, Path]]:
     return scenes
 
 
-def lens_of_folder(folder: Path, root: Path) -> Intrinsics | None:
-    """The lens that a folder's name tells, such as ``f18_aperture10``: 18 mm; of square pictures 1280 pixels wide."""
-    for name in reversed(folder.relative_to(root).parts):
-        if told := re.match(r"f(\d+(?:\.\d+)?)(?:mm)?(?:_|$)", name, re.IGNORECASE):
-            focal = float(told[1]) / SENSOR_MM * 1280
-            return Intrinsics(focal, focal, 640, 640, 1280, 1280) if 1 <= float(told[1]) <= 1000 else None
-    return None
-
-
 def named_plainly(cameras: Sequence[Camera]) -> list[Camera]:
     """The cameras, without labels unless every label can be a file's name: it comes from somebody's file."""
     plain = all(re.fullmatch(r"\w[\w-]*", camera.label) for camera in cameras)
@@ -74,16 +67,25 @@ def clip_names(layout: str, cameras: Sequence[Camera]) -> list[str]:
 def read_about(root: Path) -> dict:
     """What ``dataset.json`` says, {} without one.  Raises: ValueError if it is not such a file."""
     try:
-        about = strict_json((root / ABOUT).read_text(encoding="utf-8"))
+        return parse_about((root / ABOUT).read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ValueError(f"{ABOUT} can't be read: {error}") from None
+
+
+def parse_about(content: bytes | None) -> dict:
+    """What a ``dataset.json`` of this content says, {} without one.  Raises: ValueError if it is not such a file."""
+    if content is None:
+        return {}
+    try:
+        about = strict_json(content.decode("utf-8"))
+    except ValueError as error:
         raise ValueError(f"{ABOUT} can't be read: {error}") from None
     if not isinstance(about, dict) or about.get("format") != ABOUT_FORMAT:
         raise ValueError(f"{ABOUT} is not of a dataset that was made here")
-    hfov_deg = about.get("hfov_deg", 50)
-    if isinstance(hfov_deg, bool) or not isinstance(hfov_deg, (int, float)) or not 1 <= hfov_deg <= 170:
-        raise ValueError(f"{ABOUT}: hfov_deg must be 1 to 170 degrees, got {hfov_deg!r:.40}")
+    if "hfov_deg" in about:
+        number(f"{ABOUT}: hfov_deg", about["hfov_deg"], 1, 170)
     return about
 
 

@@ -7,20 +7,81 @@ import os
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from syncam.cameras import Rig
+from syncam.checks import whole_number
 from syncam.datasets.layout import check_layout, clip_names
-from syncam.datasets.writing import Job, make_dataset, write_scene
-from syncam.rig_formats import read_cameras, to_document, write_cameras
+from syncam.datasets.store import Store
+from syncam.datasets.work import Here, Job, Maker, OnRay
+from syncam.datasets.writing import make_dataset, write_scene
+from syncam.rig_formats import export_cameras, read_cameras, to_document
 from syncam.video import RECIPE_FORMAT, RECIPE_VERSION
+
+if TYPE_CHECKING:
+    from syncam.pipeline import Pipeline
+    from syncam.shot import ResolvedShot
+
+
+@dataclass
+class ToyRenderer:
+    """Makes scenes of the toy world; a job's task is the scene."""
+
+    address: Path | str
+    layout: str
+    num_frames: int
+    size: int
+
+    def prepare(self) -> dict:
+        return {}
+
+    def make(self, job: Job) -> None:
+        from syncam import toyworld
+
+        times = np.linspace(0, 1, self.num_frames)
+        clips = (toyworld.render(job.task, camera.c2w(times)[None], self.size)[0] for camera in job.cameras)
+        recipe = {"format": RECIPE_FORMAT, "version": RECIPE_VERSION, "prompt": job.text, "toy_scene": asdict(job.task)}
+        write_scene(self.address, self.layout, job, clips, toyworld.FPS, recipe)
+
+
+@dataclass
+class Generator:
+    """Makes scenes with a model; a job's task is the resolved shot. ``loading``: options of ``Pipeline.load``."""
+
+    address: Path | str
+    layout: str
+    model: str
+    loading: dict
+    shots: tuple[ResolvedShot, ...]  # one with each rig: whether they fit is found out before the first is made
+    pipeline: Pipeline | None = field(default=None, init=False)
+
+    def prepare(self) -> dict:
+        import torch
+
+        from syncam.pipeline import Pipeline
+
+        if torch.accelerator.is_available():  # of several processes launched on one machine, each has its own
+            torch.accelerator.set_device_index(int(os.environ.get("LOCAL_RANK", 0)))
+        self.pipeline = Pipeline.load(self.model, **self.loading)
+        for shot in self.shots:
+            self.pipeline.plan(shot).require()
+        return {"model_sha256": self.pipeline.model_sha256}
+
+    def make(self, job: Job) -> None:
+        assert self.pipeline, "prepare comes first"
+        video = self.pipeline.generate(job.task)
+        # How long it took is not the scene's: the same scene is the same file.
+        recipe = {key: value for key, value in video.full_recipe().items() if key != "seconds"}
+        job = job._replace(cameras=tuple(video.cameras()))
+        write_scene(self.address, self.layout, job, video.frames, video.fps, recipe)
 
 
 def render_dataset(
-    root: Path,
+    address: Path | str,
     layout: str = "v2",
     num_scenes: int = 100,
     num_val_scenes: int = 0,
@@ -29,10 +90,13 @@ def render_dataset(
     size: int | None = None,
     moving: float = 0.0,
     seed: int = 0,
+    on: str | None = None,
+    num_workers: int | None = None,
 ) -> int:
     """The toy world as a dataset; v1 also has the published rings of 36 cameras to validate on.
 
-    Args: ``moving``: how many of the cameras move (only v2 can hold such). ``num_frames``, ``size``: the world's own.
+    Args: ``address``, ``on``, ``num_workers``: see :func:`generate_dataset`. ``moving``: how many of the cameras move
+        (only v2 can hold such). ``num_frames``, ``size``: the world's own.
     Returns: how many scenes failed.
     Raises: ValueError naming the option that cannot be.
     """
@@ -55,48 +119,45 @@ def render_dataset(
     check_layout(layout)
     if layout == "v1" and moving:
         raise ValueError("v1 has still cameras only, so --moving needs --layout v2")
-    jobs, scenes = [], {}
+    jobs = []
     for split, number in (("train", num_scenes), ("val", num_val_scenes)):
         for index in range(1, number + 1):
             rng = random.Random(f"dataset {seed} {split} {index}")
             scene = toyworld.Scene.sample(rng)
             cameras = tuple(toyworld.sample_rig(rng, 1, moving).cameras[0] for _ in range(num_views))
-            job = Job(split, f"scene{index}", scene.caption(rng), cameras, {"scene": asdict(scene)})
-            jobs.append(job)
-            scenes[split, job.name] = scene
-
-    def make(job: Job) -> None:
-        scene, times = scenes[job.split, job.name], np.linspace(0, 1, num_frames)
-        clips = (toyworld.render(scene, camera.c2w(times)[None], size)[0] for camera in job.cameras)
-        recipe = {"format": RECIPE_FORMAT, "version": RECIPE_VERSION, "prompt": job.text, "toy_scene": asdict(scene)}
-        write_scene(root, layout, job, clips, toyworld.FPS, recipe)
+            jobs.append(Job(split, f"scene{index}", scene.caption(rng), cameras, {"scene": asdict(scene)}, scene))
 
     options = {"num_views": num_views, "num_frames": num_frames, "size": size, "moving": moving, "seed": seed}
     about = {"made_with": "the toy world", **options, "fps": toyworld.FPS, "hfov_deg": toyworld.HFOV_DEG}
-    failed = make_dataset(root, layout, about, jobs, make)
+    failed = _make(address, layout, about, jobs, ToyRenderer(address, layout, num_frames, size), on, num_workers)
     if layout == "v1":
+        store = Store(address)
         for distance, elevation in itertools.product((4, 5, 6, 7), range(0, 50, 5)):
             name = f"Hemi36_{distance}m_{elevation}"
-            write_cameras(root / "val" / "cameras" / name / f"{name}.json", read_cameras(name), "syncamvideo-v1")
+            (cameras,) = export_cameras(read_cameras(name), "syncamvideo-v1").values()
+            store.write(f"val/cameras/{name}/{name}.json", cameras)
     return failed
 
 
 def generate_dataset(
-    root: Path,
+    address: Path | str,
     layout: str,
     model: str,
     prompts: Sequence[str],
     rigs: Sequence[Rig],
     seed: int = 0,
     loading: dict | None = None,
+    on: str | None = None,
+    num_workers: int | None = None,
     **settings,
 ) -> int:
     """A dataset made with a model: every prompt with every rig, each with a seed of its own.
 
-    Any number of these may run on one folder, in one process each: see :mod:`syncam.claims`. The same scenes come out
-    whoever makes them, bit for bit where the machines are alike.
-    Args: ``loading``: options of :meth:`syncam.pipeline.Pipeline.load`. ``settings``: fields of
-        :class:`syncam.shot.Shot`, the same for all scenes.
+    A second start makes only what is missing. The same scenes come out whoever makes them, bit for bit where the
+    machines are alike.
+    Args: ``address``: a folder, or any that fsspec knows (``s3://bucket/name``). ``on``: a Ray cluster whose workers
+        make the scenes, see :class:`syncam.datasets.work.OnRay`; without it, this process does. ``loading``: options
+        of :meth:`syncam.pipeline.Pipeline.load`. ``settings``: fields of :class:`syncam.shot.Shot`, the same for all.
     Returns: how many scenes failed.
     Raises: ValueError if one of the shots is not possible, before the first is made.
     """
@@ -107,34 +168,37 @@ def generate_dataset(
     card = ModelCard.load(model)
     if not prompts or not rigs:
         raise ValueError("a dataset needs a prompt and a rig at least")
-    jobs, shots = [], {}
+    jobs, documents = [], {id(rig): to_document(rig) for rig in rigs}
     for number, (prompt, rig) in enumerate(itertools.product(prompts, rigs)):
         shot = card.resolve(Shot(prompt, rig, seed=seed + number, **settings))
-        facts = {"prompt": prompt, "rig": to_document(rig), "seed": shot.seed}
-        job = Job("train", f"scene{number + 1}", prompt, rig.cameras, facts)
-        clip_names(layout, job.cameras)
-        jobs.append(job)
-        shots[job.name] = shot
+        facts = {"prompt": prompt, "rig": documents[id(rig)], "seed": shot.seed}
+        clip_names(layout, rig.cameras)
+        jobs.append(Job("train", f"scene{number + 1}", prompt, rig.cameras, facts, shot))
     unknown = dict.fromkeys(word for prompt in prompts for word in card.unknown_words(prompt))
     if unknown:
         print(f"{card.title} does not know: {', '.join(unknown)}", file=sys.stderr)
 
-    import torch
-
-    from syncam.pipeline import Pipeline
-
-    if torch.accelerator.is_available():  # of several processes that were launched on one machine, each has its own
-        torch.accelerator.set_device_index(int(os.environ.get("LOCAL_RANK", 0)))
-    pipeline = Pipeline.load(model, **(loading or {}))
-    for rig in rigs:
-        pipeline.plan(replace(next(iter(shots.values())), rig=rig)).require()
-
-    def make(job: Job) -> None:
-        video = pipeline.generate(shots[job.name])
-        # How long it took is not the scene's: the same scene is the same file.
-        recipe = {key: value for key, value in video.full_recipe().items() if key != "seconds"}
-        write_scene(root, layout, job._replace(cameras=tuple(video.cameras())), video.frames, video.fps, recipe)
-
     given = {key: value for key, value in settings.items() if value is not None}
-    about = {"made_with": card.name, "model_sha256": pipeline.model_sha256, "seed": seed, "settings": given}
-    return make_dataset(root, layout, {**about, "fps": card.fps, "hfov_deg": card.hfov_deg}, jobs, make)
+    about = {"made_with": card.name, "seed": seed, "settings": given, "fps": card.fps, "hfov_deg": card.hfov_deg}
+    maker = Generator(address, layout, model, loading or {}, tuple(job.task for job in jobs[: len(rigs)]))
+    return _make(address, layout, about, jobs, maker, on, num_workers)
+
+
+def _make(
+    address: Path | str,
+    layout: str,
+    about: dict,
+    jobs: Sequence[Job],
+    maker: Maker,
+    on: str | None,
+    num_workers: int | None,
+) -> int:
+    if num_workers is not None:
+        whole_number("--num-workers", num_workers, 1, 10_000)
+    if on is None:
+        return make_dataset(address, layout, about, jobs, Here(maker))
+    crew = OnRay(maker, on, num_workers)
+    try:
+        return make_dataset(address, layout, about, jobs, crew)
+    finally:
+        crew.close()

@@ -21,7 +21,6 @@ from syncam.datasets.layout import (
     clips_in,
     folders_of_scenes,
     in_natural_order,
-    lens_of_folder,
     read_about,
 )
 from syncam.rig_formats import CameraFile, read_cameras
@@ -132,10 +131,13 @@ class SynCamVideo:
             if camera_file.relative_to(self.root).as_posix() in self.problems:
                 continue
             try:
-                cameras = {camera.label: camera for camera in read_cameras(camera_file).cameras}
+                file = read_cameras(camera_file)
             except ValueError as error:
                 self._problem(camera_file, error)
                 continue
+            cameras = {camera.label: camera for camera in file.cameras}
+            if "hfov_deg" not in self.about and camera_file == self.folders[0][2]:  # the others are of its kind
+                self._note(f"{camera_file.name}: {file.note}")
             videos = {path.stem: path for path in clips_in(folder)}
             for stem in [stem for stem in videos if stem not in cameras]:
                 self._problem(videos.pop(stem), f"{camera_file.name} has no camera of this name")
@@ -155,8 +157,6 @@ class SynCamVideo:
             return None
         try:
             header, frames, camera = probe_clip(clip.path), read_frames(clip.path), clip.camera
-            if camera.intrinsics is not None:
-                camera = replace(camera, intrinsics=self._lens(clip.path, camera.intrinsics))
             num_poses = len(camera.poses) if isinstance(camera, FreeCamera) else 1
             if num_poses > 1 and num_poses != len(frames):
                 raise ValueError(f"it has {len(frames)} frames and its camera {num_poses}")
@@ -175,14 +175,6 @@ class SynCamVideo:
         else:
             lens = camera.intrinsics.resized(width, height)
         return frames, header.fps, replace(camera, intrinsics=lens)
-
-    def _lens(self, clip: Path, of_file: Intrinsics) -> Intrinsics:
-        """The lens that the clip's folder tells; else the published one, which is said."""
-        if told := lens_of_folder(clip.parent, self.root):
-            return told
-        if self.layout == "v2" and "hfov_deg" not in self.about:
-            self._note(f"no folder tells the lens: {of_file.hfov_deg:.2f} degrees were assumed, the published one")
-        return of_file
 
     def videos(
         self, num_views: int, rng: random.Random, fit: Fit | None = None, part: slice = slice(None)
