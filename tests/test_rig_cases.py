@@ -372,7 +372,7 @@ def test_convert_lists_the_formats(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["convert", "--list"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["FORMAT", "READ", "WRITE", "FILES", "RECOGNISED", "BY"]
+    assert lines[0].split() == ["FORMAT", "READ", "WRITTEN", "AS", "FILES", "RECOGNISED", "BY"]
     assert any(line.startswith("nerfstudio ") and "transforms.json" in line for line in lines)
 
 

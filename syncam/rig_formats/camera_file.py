@@ -166,7 +166,7 @@ def finish(tracks: Sequence[Track], name: str, title: str, notes: Iterable[str] 
             raise ValueError(f"{name_of(number, track.label)}: {error}") from None
         if deviation > 1e-5:
             notes.append(f"{name_of(number, track.label)} was off a rotation by {deviation:.1g} and was made one.")
-    target = _common_target(np.concatenate(poses))
+    target = common_target(np.concatenate(poses))
     if target is not None and target.any():
         poses = [_moved(p, target) for p in poses]
         x, y, z = target
@@ -252,7 +252,7 @@ def nearest_rotations(poses: np.ndarray) -> tuple[np.ndarray, float]:
     return exact, float(deviation)
 
 
-def _common_target(poses: np.ndarray) -> np.ndarray | None:
+def common_target(poses: np.ndarray) -> np.ndarray | None:
     """The point (3,) in front of all cameras (n, 4, 4) where their optical axes meet, or None; (0, 0, 0) if it will do.
 
     Two cameras on one axis, or a single one, meet nowhere in particular: they stay where they are.

@@ -7,6 +7,7 @@ import math
 import re
 import stat
 import struct
+import tokenize
 import zipfile
 import zlib
 from functools import cached_property
@@ -143,7 +144,9 @@ class Content:
         """Raises: ValueError if it is no zip archive that can be opened."""
         try:
             if self._given is not None:
-                return zipfile.ZipFile(io.BytesIO(self._given))
+                archive = zipfile.ZipFile(io.BytesIO(self._given))
+                archive.filename = "archive.zip"  # paths in it begin so
+                return archive
             size = size_of(self.path)
             if size > MAX_ARCHIVE_BYTES:
                 raise ValueError(f"an archive has at most {MAX_ARCHIVE_BYTES >> 30} GB, this one has {size / 1e9:.0f}")
@@ -214,7 +217,7 @@ def _array_of(data: bytes) -> np.ndarray:
         version = np.lib.format.read_magic(file)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, by_columns, kind = read_header[version](file)
-    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, struct.error, UnicodeDecodeError):
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, tokenize.TokenError):
         raise ValueError("this .npy file is damaged") from None
     count = math.prod(shape)
     if kind.kind not in "fiu" or any(length < 0 for length in shape):

@@ -126,6 +126,13 @@ def vector_of(values: Any, length: int, where: str) -> np.ndarray:
     return np.array([number_of(value, where) for value in values], np.float64)
 
 
+def rotation_of(rows: Any, where: str) -> np.ndarray:
+    """A JSON list of three rows of three numbers -> (3, 3)."""
+    if not isinstance(rows, list) or len(rows) != 3:
+        raise ValueError(f"{where} must be 3 rows of 3 numbers, got {rows!r:.60}")
+    return np.stack([vector_of(row, 3, where) for row in rows])
+
+
 def pose_of(rotation: np.ndarray, position: np.ndarray) -> np.ndarray:
     """(3, 3) and (3,) -> (4, 4)."""
     pose = np.eye(4)

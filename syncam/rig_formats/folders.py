@@ -19,6 +19,8 @@ def read_archive(content: Content, read: Reader) -> CameraFile:
     """Cameras of a zip archive, which is read as the folder that was packed.  Raises: ValueError."""
     if len(content.archive.namelist()) > MAX_ENTRIES:
         raise ValueError(f"this file is a zip archive of more than {MAX_ENTRIES} files")
+    if isinstance(content.path, zipfile.Path):
+        raise ValueError("this file is a zip archive in a zip archive; unpack the outer one")
     root = zipfile.Path(content.archive)
     try:
         return read_folder(root, read)
@@ -31,6 +33,9 @@ def read_folder(folder: FilePath, read: Reader) -> CameraFile:
 
     Raises: ValueError if there is none, or if there are several of which none is named as programs name theirs.
     """
+    for row in FORMATS:
+        if row.read_folder is not None and (file := row.read_folder(folder)) is not None:
+            return file
     for path in _named(folder):
         return _said(read(Content(path)), folder, path, [])
     if models := models_in(folder):

@@ -10,7 +10,7 @@ import numpy as np
 
 from syncam.cameras import Camera, FreeCamera, Intrinsics, LensModel
 from syncam.rig_formats.camera_file import CameraFile, Source
-from syncam.rig_formats.content import Content
+from syncam.rig_formats.content import Content, FilePath
 
 DEFAULT_LENS = Intrinsics.from_hfov(50, 832, 480)  # for cameras that bring none, in formats that must have one
 
@@ -88,7 +88,8 @@ class Format:
 
     ``name``: as ``convert --to`` says it; ``title``: what messages call it, with the units and axes that are assumed.
     ``recognised_by``: ``recognises`` in words. ``read`` raises ValueError in one line; None if files are only written.
-    ``folder_names``: what a folder is searched for. ``file_name`` and ``write``: of files written; "" and None if none
+    ``folder_names``: what a folder is searched for; ``read_folder``: of formats with a file for each picture, None if
+    the folder is not of that kind. ``file_name`` and ``write``: of files written; "" and None if none
     are. ``holds``: which of "lens", "motion" (or only still cameras), "times" (uneven ones) and "labels" a written file
     keeps; ``holds_lens_model`` tells it of lenses that are no pinhole.
     """
@@ -105,4 +106,4 @@ class Format:
     holds: frozenset[str] = frozenset()
     holds_lens_model: Callable[[LensModel], bool] = _nothing
     image_path: str = "view_{view:02d}.mp4"
-    options: tuple[str, ...] = field(default=())
+    read_folder: Callable[[FilePath], CameraFile | None] | None = None

@@ -12,7 +12,7 @@ from syncam.cameras import Rig
 from syncam.rig_formats.camera_file import CameraFile
 from syncam.rig_formats.content import Content
 from syncam.rig_formats.folders import read_archive, read_folder
-from syncam.rig_formats.table import BY_NAME, FORMATS
+from syncam.rig_formats.table import FORMATS, IN_ORDER
 
 PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "presets"
 TEXT_TITLE = "distance, elevation, azimuth in metres and degrees"
@@ -76,12 +76,12 @@ def read_content(content: Content) -> CameraFile:
 def _read_by_format(content: Content) -> CameraFile:
     if content.is_archive and not content.is_arrays:
         return read_archive(content, read_content)
-    for row in FORMATS:
+    for row in IN_ORDER:
         if row.recognises(content):
             return row.read(content)
     if not content.json:
         raise ValueError("this file holds no cameras")
-    known = ", ".join(row.title.split(",")[0] for row in BY_NAME.values())
+    known = ", ".join(row.title.split(",")[0] for row in FORMATS)
     raise ValueError(f"this file is JSON, but none of the camera files known here ({known})")
 
 

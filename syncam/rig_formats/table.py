@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
-from syncam.rig_formats import blender, colmap, preset, syncamvideo, transforms
+from syncam.rig_formats import (
+    arrays,
+    blender,
+    bundler,
+    camera_path,
+    colmap,
+    llff,
+    metashape,
+    phones,
+    pose_lists,
+    preset,
+    realestate,
+    realityscan,
+    splatting,
+    syncamvideo,
+    trajectories,
+    transforms,
+)
 from syncam.rig_formats.format import Format
 
-# In the order in which a file is tried: what is recognised by little comes last.
+# As they are listed: ours and the datasets' first, then those that are also written.
 FORMATS: tuple[Format, ...] = (
-    colmap.BINARY,
-    blender.FORMAT,
+    preset.FORMAT,
+    syncamvideo.V1,
+    syncamvideo.V2,
     transforms.NERFSTUDIO,
     transforms.DNERF,
-    syncamvideo.V2,
-    syncamvideo.V1,
-    preset.FORMAT,
     colmap.TEXT,
+    colmap.BINARY,
+    blender.FORMAT,
+    camera_path.FORMAT,
+    splatting.FORMAT,
+    realestate.FORMAT,
+    arrays.FORMAT,
+    trajectories.FORMAT,
+    llff.FORMAT,
+    pose_lists.FORMAT,
+    phones.POLYCAM,
+    phones.RECORD3D,
+    metashape.FORMAT,
+    bundler.FORMAT,
+    realityscan.FORMAT,
 )
-_MENU = ("preset", "syncamvideo-v1", "syncamvideo-v2", "nerfstudio", "dnerf", "colmap", "colmap-binary", "blender")
-BY_NAME: dict[str, Format] = {
-    row.name: row for row in sorted(FORMATS, key=lambda row: (*_MENU, row.name).index(row.name))
-}
-FILE_NAMES: dict[str, str] = {name: row.file_name for name, row in BY_NAME.items() if row.write}
+# These recognise by little, and are tried after all others.
+_LAST = (pose_lists.FORMAT, preset.FORMAT, colmap.TEXT)
+IN_ORDER: tuple[Format, ...] = (*(row for row in FORMATS if row not in _LAST), *_LAST)
+BY_NAME: dict[str, Format] = {row.name: row for row in FORMATS}
+FILE_NAMES: dict[str, str] = {row.name: row.file_name for row in FORMATS if row.write}
 
 
 def format_table() -> str:
     """The table as text, as ``convert --list`` prints it."""
-    rows = [("FORMAT", "READ", "WRITE", "FILES", "RECOGNISED BY")]
-    for name, row in BY_NAME.items():
-        rows.append((name, "yes", row.file_name or "-", " ".join(row.extensions), row.recognised_by))
+    rows = [("FORMAT", "READ", "WRITTEN AS", "FILES", "RECOGNISED BY")]
+    for row in FORMATS:
+        rows.append((row.name, "yes", row.file_name or "-", " ".join(row.extensions), row.recognised_by))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

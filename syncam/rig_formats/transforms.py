@@ -72,7 +72,7 @@ def read(content: Content) -> CameraFile:
             time = number_of(time, f"{where}: time")
         names = [entry[key] for key in _IDS if isinstance(entry.get(key), (str, int))]
         try:
-            lens, lens_model = _lens_of(data | entry, notes)
+            lens, lens_model = lens_from_keys(data | entry, notes)
             label = label_of(entry, "label", label_of_path(path))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
@@ -97,8 +97,11 @@ def _source_of(path: str) -> Source | None:
     return Source(path.removeprefix("./") + ("" if suffix else ".png"))
 
 
-def _lens_of(entry: dict, notes: list[str]) -> tuple[Intrinsics | None, LensModel | None]:
-    """The lens of one frame; ``entry`` holds the file's keys overlaid by the frame's own."""
+def lens_from_keys(entry: dict, notes: list[str]) -> tuple[Intrinsics | None, LensModel | None]:
+    """A lens by the names that programs give to it and its size; ``entry``: the file's keys, and the camera's own.
+
+    What was assumed goes into ``notes``.  Returns: pinhole and lens model, None of what there is not.
+    """
 
     def given(names: Sequence[str]) -> float | None:
         return next((float(number_of(entry[name], name)) for name in names if name in entry), None)

@@ -1,0 +1,164 @@
+"""Lists of cameras as JSON: a position and a quaternion or matrix each, R and T, or one matrix under a telling name.
+
+``position`` (or translation, location, center, ...) with ``rotation`` or ``quaternion`` is camera-to-world; ``R`` with
+``T`` and ``qvec`` with ``tvec`` are world-to-camera, as in OpenCV and COLMAP. Camera axes are taken for OpenCV's, the
+unit for a metre, and that is said. A quaternion of four bare numbers is (x, y, z, w), as robots, SciPy and three.js
+write it, unless the cameras look at one point only if it is (w, x, y, z). Lenses by the keys of a ``transforms.json``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from syncam.cameras import rotations_of
+from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, common_target, finish
+from syncam.rig_formats.content import Content
+from syncam.rig_formats.fields import (
+    inverse_of,
+    label_of,
+    matrix_of,
+    number_of,
+    pose_of,
+    rotation_of,
+    vector_of,
+)
+from syncam.rig_formats.format import Format
+from syncam.rig_formats.transforms import lens_from_keys
+
+_POSITION = (
+    "position",
+    "pos",
+    "translation",
+    "location",
+    "center",
+    "centre",
+    "origin",
+    "camera_center",
+    "xyz",
+    "t",
+    "C",
+)
+_QUATERNION = ("quaternion", "quat", "q", "orientation", "rotation_quaternion", "rotation", "rot")
+_MATRIX = ("rotation", "rotation_matrix", "rot", "R", "orientation")
+_W2C_PAIRS = (("R", "T"), ("R", "t"), ("R", "tvec"), ("qvec", "tvec"))
+_C2W = ("camera_to_world", "cam2world", "c2w", "pose", "transform", "transform_matrix", "matrix")
+_W2C = ("world_to_camera", "world2cam", "w2c", "extrinsic", "extrinsics", "extrinsic_matrix")
+_LISTS = ("cameras", "poses", "frames", "trajectory", "extrinsics", "views")
+_NAMES = ("label", "name", "id", "img_name", "image", "file_path", "filename", "camera_id", "file")
+
+
+def _entries(data: Any) -> list[tuple[str, Any]]:
+    """(name, entry) of every camera; empty if this is no list of cameras."""
+    if isinstance(data, dict):
+        if data.get("format") == "syncam-rig" or isinstance(data.get("rig"), dict):
+            return []
+        lists = [data[key] for key in _LISTS if isinstance(data.get(key), list)]
+        data = lists[0] if lists else data
+    if isinstance(data, list):
+        pairs = [("", entry) for entry in data]
+    elif isinstance(data, dict):
+        pairs = list(data.items())
+    else:
+        return []
+    return pairs if pairs and _is_camera(pairs[0][1]) else []
+
+
+def _is_camera(entry: Any) -> bool:
+    if isinstance(entry, list):  # a bare matrix
+        return len(entry) in (3, 4) and all(isinstance(row, list) and len(row) == 4 for row in entry)
+    if not isinstance(entry, dict) or "keyframes" in entry or "distance_m" in entry:
+        return False
+    if any(key in entry for key in (*_C2W, *_W2C)):
+        return set(entry) - {"c2w", "label", "intrinsics", "lens_model", "times"} != set()  # else it is our own
+    paired = any(first in entry and second in entry for first, second in _W2C_PAIRS)
+    return paired or (_first(entry, _POSITION) is not None and _first(entry, (*_QUATERNION, *_MATRIX)) is not None)
+
+
+def _first(entry: dict, names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in entry), None)
+
+
+def read(content: Content) -> CameraFile:
+    pairs = _entries(content.json)[: MAX_CAMERAS + 1]
+    shared = content.json if isinstance(content.json, dict) else {}
+    notes = ["Camera axes as OpenCV's are assumed.", NO_SCALE]
+    poses, order = [], ""
+    for number, (name, entry) in enumerate(pairs, 1):
+        where = f"camera {number}{f' ({name[:40]})' if name else ''}"
+        if not _is_camera(entry):
+            raise ValueError(f"{where}: expected a position and a rotation, or a matrix, as in the first one")
+        poses.append(_readings(entry, where))
+    if len(poses[0]) == 2:
+        order = "wxyz" if _meets([pose[-1] for pose in poses]) and not _meets([pose[0] for pose in poses]) else "xyzw"
+        notes.append(f"Its quaternions are taken as ({', '.join(order)}).")
+    tracks = []
+    for (name, entry), readings in zip(pairs, poses, strict=True):
+        keys = entry if isinstance(entry, dict) else {}
+        lens, lens_model = lens_from_keys({**shared, **keys}, notes) if keys or shared else (None, None)
+        label = next((str(keys[key]) for key in _NAMES if isinstance(keys.get(key), (str, int))), name)
+        tracks.append(
+            Track(
+                label_of({"name": label}, "name"),
+                [readings[-1 if order == "wxyz" else 0]],
+                lens,
+                None,
+                None,
+                lens_model,
+            )
+        )
+    return finish(tracks, FORMAT.name, FORMAT.title, notes)
+
+
+def _meets(poses: list[np.ndarray]) -> bool:
+    return len(poses) > 1 and common_target(np.stack(poses)) is not None
+
+
+def _readings(entry: Any, where: str) -> list[np.ndarray]:
+    """c2w; two of them where the order of a quaternion's numbers is not told: as xyzw, and as wxyz."""
+    if isinstance(entry, list):
+        return [matrix_of(entry, where)]
+    for names, inverted in ((_C2W, False), (_W2C, True)):
+        if (name := _first(entry, names)) is not None:
+            matrix = matrix_of(entry[name], where)
+            return [inverse_of(matrix) if inverted else matrix]
+    for rotation, translation in _W2C_PAIRS:
+        if rotation in entry and translation in entry:
+            turn = _turns(entry[rotation], f"{where}: {rotation}", "wxyz")[0]
+            return [inverse_of(pose_of(turn, _vector(entry[translation], f"{where}: {translation}")))]
+    position = _vector(entry[_first(entry, _POSITION)], f"{where}: position")
+    name = _first(entry, (*_QUATERNION, *_MATRIX))
+    return [pose_of(turn, position) for turn in _turns(entry[name], f"{where}: {name}")]
+
+
+def _vector(value: Any, where: str) -> np.ndarray:
+    """[x, y, z], {"x": ...}, or [[x], [y], [z]] as OpenCV prints it."""
+    if isinstance(value, dict):
+        value = [value.get(axis) for axis in "xyz"]
+    if isinstance(value, list) and all(isinstance(row, list) and len(row) == 1 for row in value):
+        value = [row[0] for row in value]
+    return vector_of(value, 3, where)
+
+
+def _turns(value: Any, where: str, order: str = "") -> list[np.ndarray]:
+    """Rotations (3, 3): one, or two if ``value`` is a quaternion whose order is not told."""
+    if isinstance(value, dict):
+        named = {key.lower().removeprefix("q"): number for key, number in value.items()}
+        value, order = [number_of(named.get(axis), f"{where} {axis}") for axis in "wxyz"], "wxyz"
+    if isinstance(value, list) and len(value) == 3:
+        return [rotation_of(value, where)]
+    quaternion = vector_of(value, 4, where)
+    if not abs(np.linalg.norm(quaternion) - 1) < 1e-2:
+        raise ValueError(f"{where} must be a unit quaternion or a 3x3 matrix, got {value!r:.60}")
+    as_wxyz = rotations_of(quaternion)
+    return [as_wxyz] if order else [rotations_of(np.roll(quaternion, 1)), as_wxyz]
+
+
+FORMAT = Format(
+    name="pose-list",
+    title="list of camera poses, OpenCV axes",
+    recognised_by="a list of position and rotation (matrix or quaternion), of R and T, or of matrices",
+    recognises=lambda content: bool(_entries(content.json)),
+    read=read,
+)
