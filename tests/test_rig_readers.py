@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_rig_cases import CASES, PINHOLE, TRUTH, assert_true, poses_of
 
 from syncam.cameras import FreeCamera, Intrinsics, quaternions_of, relative_to_first
 from syncam.rig_formats import FORMATS, parse_cameras, read_cameras, write_cameras
+from tests.test_rig_cases import CASES, PINHOLE, TRUTH, assert_true, poses_of
 
 OPENGL = np.diag([1.0, -1, -1, 1])
 W2C = np.linalg.inv(TRUTH)
