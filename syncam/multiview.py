@@ -14,6 +14,9 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.cache_utils import CacheMixin
+from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import nn
 
@@ -110,8 +113,8 @@ def own_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
-class MultiViewTransformer:
-    """What the multi-view versions of diffusers' transformers have in common; mixed into a subclass of each.
+class MultiViewTransformer(ModelMixin, ConfigMixin, CacheMixin):
+    """What the multi-view versions of diffusers' transformers have in common; the first base of each of them.
 
     Its blocks have ``start_from_base()``, which initialises what the module added, and two sizes for running a large
     model in little memory (:meth:`set_chunking`).
@@ -133,7 +136,7 @@ class MultiViewTransformer:
         return any(part in cls.ADDED for part in name.split("."))
 
     @classmethod
-    def from_base(cls, base: nn.Module, **config: Any):
+    def from_base(cls, base: ModelMixin, **config: Any):
         """The base model with untrained view attention: same output, bit for bit, whatever the cameras.
 
         It takes over the base model's own tensors, without a copy.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from syncam.cameras.kinds import Camera, OrbitCamera
 from syncam.cameras.lenses import Intrinsics
@@ -67,7 +68,7 @@ class Rig:
         """The inverse of :meth:`from_text`, for still cameras; of others it tells where they start."""
         return ";".join(",".join(f"{value:.6g}" for value in camera.place()) for camera in self.cameras)
 
-    def c2w(self, times: Sequence[float] = (0.0,)) -> np.ndarray:
+    def c2w(self, times: npt.ArrayLike = (0.0,)) -> np.ndarray:
         """Poses of all views at ``times`` (t,) in 0..1.  Returns (v, t, 4, 4) float64."""
         return np.stack([camera.c2w(np.asarray(times, np.float64)) for camera in self.cameras])
 
