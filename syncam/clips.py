@@ -109,7 +109,7 @@ def read_clip(path: Path | str, num_frames: int, width: int, height: int, fps: f
     path = Path(path).absolute()
     probe_clip(path, num_frames / fps)
     numbers = (num_frames, width, height, float(fps), CHILD_CPU_SECONDS, CHILD_MEMORY_BYTES)
-    command = [sys.executable, "-m", "syncam.clips", path, *map(str, numbers)]
+    command = [sys.executable, "-m", "syncam.clips", str(path), *map(str, numbers)]
     # The child finds what this process found; numpy's threads would only reserve memory that is limited.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
     try:
@@ -188,16 +188,17 @@ def _header(stream: av.VideoStream, packets: list[av.Packet]) -> ClipHeader:
     if not packets:
         raise _NoPictures("it has no pictures")
     rate = float(stream.average_rate or stream.guessed_rate or 0)
-    stamps = [packet.dts if packet.pts is None else packet.pts for packet in packets]
-    if None in stamps:  # a container without times: one picture after the other
+    stamps = [stamp for packet in packets if (stamp := packet.dts if packet.pts is None else packet.pts) is not None]
+    time_base = stream.time_base or Fraction(0)
+    if len(stamps) < len(packets) or not time_base:  # a container without times: one picture after the other
         if not rate:
             raise _NoPictures("it doesn't say when its pictures are shown")
         times, last = np.arange(len(packets)) / rate, 1 / rate
     else:
         order = np.argsort(stamps, kind="stable")
-        times = np.array([float(stamps[index] * stream.time_base) for index in order])
+        times = np.array([float(stamps[index] * time_base) for index in order])
         times -= times[0]
-        last = float((packets[order[-1]].duration or 0) * stream.time_base)
+        last = float((packets[order[-1]].duration or 0) * time_base)
         last = last or (float(np.median(np.diff(times))) if len(times) > 1 else 1 / (rate or 25))
     seconds = float(times[-1] + last)
     width, height = _square_size(stream)
@@ -211,10 +212,10 @@ def _header(stream: av.VideoStream, packets: list[av.Packet]) -> ClipHeader:
 
 def _square_size(stream: av.VideoStream) -> tuple[int, int]:
     """The size in square pixels: the shorter side of a pixel is stretched, so that nothing is lost."""
-    aspect = stream.sample_aspect_ratio or Fraction(1)
-    if not Fraction(1, 8) <= aspect <= 8:  # written by mistake, like 0/1
-        aspect = Fraction(1)
-    return round(stream.width * max(aspect, 1)), round(stream.height / min(aspect, 1))
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if not 1 / 8 <= aspect <= 8:  # written by mistake, like 0/1
+        aspect = 1.0
+    return round(stream.width * max(aspect, 1.0)), round(stream.height / min(aspect, 1.0))
 
 
 def _check_work(path: Path, header: ClipHeader, num_frames: int) -> None:
@@ -252,7 +253,7 @@ def _decoded(packet: av.Packet) -> list[av.VideoFrame]:
         return []
 
 
-_UPRIGHT = {90: (("transpose", "cclock"),), -90: (("transpose", "clock"),)}
+_UPRIGHT: dict[int, tuple[tuple[str, str], ...]] = {90: (("transpose", "cclock"),), -90: (("transpose", "clock"),)}
 _UPRIGHT |= dict.fromkeys((180, -180), (("hflip", ""), ("vflip", "")))
 
 
@@ -260,7 +261,7 @@ def _graph(stream: av.VideoStream, frame: av.VideoFrame, filters: tuple[tuple[st
     """ffmpeg's filters, which know the colours' matrix and range of each frame, up to 8-bit RGB."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format.name, time_base=frame.time_base or stream.time_base
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or stream.time_base
     )
     steps = [source, *(graph.add(name, arguments) for name, arguments in filters)]
     steps += [graph.add("format", "rgb24"), graph.add("buffersink")]

@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -124,7 +125,7 @@ class MultiViewVideo:
                 _write_clip(unfinished / f"view_{view:02d}.mp4", frames, self.fps, recipe)
             _write_clip(unfinished / "mosaic.mp4", self.mosaic(), self.fps, recipe, all_intra=True)
             suffix = next(unfinished.glob("view_01.*")).suffix
-            options = {"num_frames": self.num_frames, "fps": self.fps, "image_path": f"view_{{view:02d}}{suffix}"}
+            options: Any = {"num_frames": self.num_frames, "fps": self.fps, "image_path": f"view_{{view:02d}}{suffix}"}
             for to in ("nerfstudio", "syncamvideo-v2"):
                 for name, data in export_cameras(self.cameras(), to, **options).items():
                     (unfinished / name).write_bytes(data)
@@ -212,7 +213,7 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, recipe: dict, all_intr
     try:
         escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment)
         metadata.write_text(f";FFMETADATA1\ncomment={escaped}\n", encoding="ascii")
-        raw = memoryview(np.ascontiguousarray(frames).reshape(-1))
+        raw = np.ascontiguousarray(frames).reshape(-1).data
         result = subprocess.run(command, input=raw, capture_output=True, timeout=seconds, check=False)
         if result.returncode:
             lines = result.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -335,7 +336,8 @@ def zip_result(folder: Path | str) -> Path:
     """
     folder = Path(folder)
     video = MultiViewVideo.load(folder)
-    cameras, options = video.cameras(), {"num_frames": video.num_frames, "fps": video.fps}
+    cameras = video.cameras()
+    options: Any = {"num_frames": video.num_frames, "fps": video.fps}
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in (".mp4", ".webp")}
     files["recipe.json"] = (folder / "recipe.json").read_bytes()
     files |= export_cameras(cameras, "syncamvideo-v2", **options)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -126,7 +126,18 @@ class CameraFile:
         return replace(self, cameras=cameras, sources=tuple(self.sources[n - 1] for n in choice if self.sources))
 
 
-CameraList = Rig | CameraFile | Sequence[Camera]
+class HasCameras(Protocol):
+    """A rig, a camera file, or what is exported."""
+
+    @property
+    def cameras(self) -> Sequence[Camera]: ...
+
+
+CameraList = HasCameras | Sequence[Camera]
+
+
+def cameras_in(cameras: CameraList) -> list[Camera]:
+    return list(cameras if isinstance(cameras, Sequence) else cameras.cameras)
 
 
 def _own_poses(camera: Camera) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,11 +30,11 @@ def read(content: Content) -> CameraFile:
     notes: list[str] = []
     suffix = ".bin" if _is_binary(content) else ".txt"
     if _is_cameras(content, suffix):
-        images = content.beside(f"images{suffix}")
-        if images is None:
+        listing = content.beside(f"images{suffix}")
+        if listing is None:
             raise ValueError(f"cameras{suffix} holds COLMAP's lenses, but no poses: those are in images{suffix}")
         lenses = _lenses(content, suffix, notes)
-        content = Content(images)
+        content = Content(listing)
     else:
         beside = content.beside(f"cameras{suffix}")
         lenses = _lenses(Content(beside), suffix, notes) if beside else {}
@@ -149,7 +150,7 @@ def models_in(folder: FilePath) -> list[FilePath]:
         if parent.is_dir():
             numbered = sorted((p for p in parent.iterdir() if p.name.isdecimal()), key=lambda p: (len(p.name), p.name))
             places += [*numbered, parent]
-    found = {}
+    found: dict[str, FilePath] = {}
     for place in places:
         for suffix in (".bin", ".txt"):
             if (place / f"images{suffix}").is_file() and (place / f"cameras{suffix}").is_file():
@@ -163,11 +164,14 @@ def _tables(export: Export) -> tuple[dict[tuple, int], list[Image]]:
     cameras: dict[tuple, int] = {}
     images: list[Image] = []
     ids = [picture.id for picture in pictures]
-    ids = ids if len(set(ids)) == len(ids) and max(ids) < 2**32 else range(1, len(ids) + 1)
+    if len(set(ids)) < len(ids) or max(ids) >= 2**32:
+        ids = list(range(1, len(ids) + 1))
     for number, picture in zip(ids, pictures, strict=True):
         model = picture.camera.lens_model
-        lens = model if model and to_colmap(model) else picture.lens
-        index, name, parameters = to_colmap(lens)
+        lens: Intrinsics | LensModel = model if model and to_colmap(model) else picture.lens
+        told = to_colmap(lens)
+        assert told is not None  # COLMAP has the pinhole
+        index, name, parameters = told
         camera = cameras.setdefault((index, name, lens.width, lens.height, *parameters), len(cameras) + 1)
         rotation = picture.c2w[:3, :3].T
         pose = [*quaternions_of(rotation), *(-rotation @ picture.c2w[:3, 3])]
@@ -215,7 +219,7 @@ def _is_binary_cameras(content: Content) -> bool:
     return model in COLMAP_MODELS and 0 < width < 1e6 and 0 < height < 1e6
 
 
-_KEEPS = {
+_KEEPS: dict[str, Any] = {
     "title": TITLE,
     "read": read,
     "holds": frozenset({"lens", "labels"}),

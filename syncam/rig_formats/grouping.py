@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -34,10 +35,8 @@ def by_camera(shots: Sequence[Shot], notes: list[str]) -> list[Sequence[Shot]]:
     pictures at once. One picture a moment is one camera that moves. Else, and where there are no times, each picture is
     a camera. The order of the pictures in the file tells nothing.
     """
-    if any(shot.time is None for shot in shots):
-        return [[shot] for shot in shots]
-    times = sorted({shot.time for shot in shots})
-    if len(times) == 1:
+    times = sorted({shot.time for shot in shots if shot.time is not None})
+    if any(shot.time is None for shot in shots) or len(times) == 1:
         return [[shot] for shot in shots]
     if len(times) > 2 and not np.allclose(times, np.linspace(times[0], times[-1], len(times)), atol=1e-3):
         notes.append("Its times are not evenly spaced; they are kept.")
@@ -46,16 +45,16 @@ def by_camera(shots: Sequence[Shot], notes: list[str]) -> list[Sequence[Shot]]:
         notes.append("Its moments have different numbers of pictures.")
     for groups in _groupings(shots):
         if all(len({shot.time for shot in group}) == len(group) for group in groups):
-            return [sorted(group, key=lambda shot: shot.time) for group in groups]
+            return [sorted(group, key=lambda shot: shot.time or 0.0) for group in groups]
     notes.append("It doesn't tell which camera took which picture; each picture is a camera.")
     return [[shot] for shot in shots]
 
 
 def _groupings(shots: Sequence[Shot]) -> Iterable[list[list[Shot]]]:
     """Ways to put the pictures together, the most credible first."""
-    for told in (lambda shot: shot.view, lambda shot: shot.camera):
-        if all(told(shot) is not None for shot in shots):
-            yield _grouped(shots, told)
+    for told in ("view", "camera"):
+        if all(getattr(shot, told) is not None for shot in shots):
+            yield _grouped(shots, attrgetter(told))
     folders = _grouped(shots, lambda shot: PurePosixPath(shot.path).parent)
     if len(folders) > 1:
         yield folders

@@ -7,6 +7,7 @@ distortion coefficients as OpenCV defines them, for the models that bear its nam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from syncam.cameras import Intrinsics, LensModel
 
@@ -55,7 +56,7 @@ def lens_of(
     ``given``: parameters by name; f stands for both fx and fy.  Raises: ValueError if they cannot be a lens.
     """
     focal = given.get("f")
-    values = {"fx": given.get("fx", focal), "fy": given.get("fy", focal)}
+    values: dict[str, Any] = {"fx": given.get("fx", focal), "fy": given.get("fy", focal)}
     values |= {"cx": given.get("cx", width / 2), "cy": given.get("cy", height / 2)}
     distortion = {name: value for name, value in given.items() if name not in ("f", *values, "w", "h")}
     around_a_pinhole = model in _AROUND_A_PINHOLE
@@ -80,14 +81,13 @@ def to_colmap(lens: LensModel | Intrinsics) -> tuple[int, str, list[float]] | No
     """(number, name, parameters) of a lens in COLMAP, None if that has no such lens."""
     if isinstance(lens, Intrinsics):
         return _NUMBERS["PINHOLE"], "PINHOLE", [lens.fx, lens.fy, lens.cx, lens.cy]
-    model, given = lens.model, dict(lens.parameters)
-    given |= {"f": given.get("fx"), "w": lens.width, "h": lens.height}
+    model, given = lens.model, dict(lens.parameters) | {"w": lens.width, "h": lens.height}
+    given |= {"f": given["fx"]} if "fx" in given else {}
     names = _PARAMETERS.get(model, ())
     unheld = {name for name, value in lens.parameters if value and name not in names and name not in ("fx", "fy")}
-    if model not in _PARAMETERS or unheld:
+    if model not in _PARAMETERS or unheld or ("f" in names and "f" not in given):
         return None
-    values = [given.get(name, 0.0) for name in names]
-    return None if None in values else (_NUMBERS[model], model, values)
+    return _NUMBERS[model], model, [given.get(name, 0.0) for name in names]
 
 
 def to_nerfstudio(lens: LensModel) -> dict | None:

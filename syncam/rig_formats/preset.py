@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from syncam.cameras import Camera, FreeCamera, Intrinsics, LensModel, MovingCamera, OrbitCamera
-from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, CameraList, nearest_rotations
+from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, CameraList, cameras_in, nearest_rotations
 from syncam.rig_formats.content import Content
 from syncam.rig_formats.fields import json_lines, label_of, matrix_of, number_of, rows_of, text_of
 from syncam.rig_formats.format import Export, Format
@@ -58,7 +58,7 @@ def _camera_from_entry(entry: Any, unknown: set[str]) -> Camera:
         return _orbit_from_entry(dict(zip(_PLACE, entry, strict=False)) if len(entry) == 3 else entry)
     if not isinstance(entry, dict):
         raise ValueError(f"expected distance_m, elevation_deg and azimuth_deg, got {entry!r:.60}")
-    common = {"label": label_of(entry, "label")}
+    common: dict[str, Any] = {"label": label_of(entry, "label")}
     if "intrinsics" in entry:
         lens = entry["intrinsics"]
         if not isinstance(lens, dict) or set(lens) != {"fx", "fy", "cx", "cy", "width", "height"}:
@@ -83,7 +83,8 @@ def _moving_from_entry(entry: dict) -> MovingCamera:
     entries = entry["keyframes"]
     if not isinstance(entries, list) or len(entries) > MAX_CAMERAS:
         raise ValueError(f"keyframes is a list of 2 to {MAX_CAMERAS} places")
-    keys, own = [], {"time": [], "easing": []}
+    keys: list[OrbitCamera | FreeCamera] = []
+    own: dict[str, list] = {"time": [], "easing": []}
     for number, key in enumerate(entries, 1):
         try:
             keys.append(_key_from_entry(key))
@@ -93,10 +94,11 @@ def _moving_from_entry(entry: dict) -> MovingCamera:
             values += [key[name]] if name in key else []
     if own["time"] and len(own["time"]) < len(keys):
         raise ValueError("either every keyframe has a time, or none")
-    easing: str | list[str] = text_of(entry, "easing", 20) or "linear"
+    usual = text_of(entry, "easing", 20) or "linear"
+    easing: str | tuple[str, ...] = usual
     if own["easing"]:  # where it goes on to the next one
-        easing = [text_of(key, "easing", 20) or easing for key in entries[:-1]]
-    return MovingCamera(tuple(keys), easing if isinstance(easing, str) else tuple(easing), _times_of(own["time"]))
+        easing = tuple(text_of(key, "easing", 20) or usual for key in entries[:-1])
+    return MovingCamera(tuple(keys), easing, _times_of(own["time"]))
 
 
 def _times_of(values: Any) -> tuple[float, ...]:
@@ -136,21 +138,23 @@ def _is_matrix(value: Any) -> bool:
 
 def to_document(cameras: CameraList) -> dict:
     """A preset's JSON object: the inverse of :func:`from_document`, exact to the last digit."""
-    document = {"format": RIG_FORMAT, "version": RIG_VERSION, "units": RIG_UNITS, "axes": RIG_AXES}
+    document: dict[str, Any] = {"format": RIG_FORMAT, "version": RIG_VERSION, "units": RIG_UNITS, "axes": RIG_AXES}
     document["title"] = getattr(cameras, "title", getattr(cameras, "name", ""))
     document["description"] = getattr(cameras, "description", "")
     if rings := getattr(cameras, "rings", None):
         document["rings"] = {key: [_plain(value) for value in values] for key, values in rings.items()}
-    document["cameras"] = [_entry_of_camera(camera) for camera in getattr(cameras, "cameras", cameras)]
+    document["cameras"] = [_entry_of_camera(camera) for camera in cameras_in(cameras)]
     return {key: value for key, value in document.items() if value != ""}
 
 
 def _entry_of_camera(camera: Camera) -> dict:
+    entry: dict[str, Any]
     if isinstance(camera, OrbitCamera):
         entry = {key: _plain(value) for key, value in zip(_PLACE, camera.place(), strict=True)}
     elif isinstance(camera, MovingCamera):
         entry = _entry_of_moving(camera)
     else:
+        assert isinstance(camera, FreeCamera)
         poses = [rows_of(pose) for pose in camera.poses]
         entry = {"c2w": poses if len(poses) > 1 else poses[0]}
         if camera.times:

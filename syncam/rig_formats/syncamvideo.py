@@ -95,7 +95,7 @@ def read_v1(content: Content) -> CameraFile:
     if not all(told.values()):
         notes.append(f"It doesn't tell its lens; 18 mm on a {SENSOR_MM} mm sensor, {width}x{height}, is assumed.")
     elif not set(data) <= set(_V1_KEYS):
-        lengths = ", ".join(dict.fromkeys(match[1] for match in told.values()))
+        lengths = ", ".join(dict.fromkeys(match[1] for match in told.values() if match))
         notes.append(f"Its lens is {lengths} mm by its cameras' names; {SENSOR_MM} mm, {width}x{height}, is assumed.")
     poses = _to_our_world(vectors, notes)
     tracks = [Track(key, path, lenses[key]) for key, path in zip(data, poses, strict=True)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from syncam.rig_formats.camera_file import CameraList, Source
+from syncam.rig_formats.camera_file import CameraList, Source, cameras_in
 from syncam.rig_formats.format import DEFAULT_LENS, Export, Format
 from syncam.rig_formats.table import BY_NAME, FILE_NAMES
 
@@ -39,16 +40,17 @@ def export_cameras(
     if isinstance(num_frames, bool) or not isinstance(num_frames, int) or not 1 <= num_frames <= MAX_FRAMES:
         raise ValueError(f"num_frames must be a whole number from 1 to {MAX_FRAMES}, got {num_frames!r:.40}")
     sources: Sequence[Source] = () if image_path else getattr(cameras, "sources", ())
-    listed = list(getattr(cameras, "cameras", cameras))
+    listed = cameras_in(cameras)
     labels = {camera.label for camera in listed if re.fullmatch(r"[\w.-]+", camera.label)}
     if to.startswith("colmap") and not (image_path or sources) and len(labels) == len(listed):
         sources = [Source(f"{camera.label}.png") for camera in listed]
-    about = {
+    about: dict[str, Any] = {
         "title": getattr(cameras, "title", getattr(cameras, "name", "")),
         "description": getattr(cameras, "description", ""),
         "rings": getattr(cameras, "rings", {}),
     }
     about |= {"points": points} if points else {}
+    assert row.write is not None  # or it had no file name
     return row.write(Export(listed, num_frames, fps, image_path or row.image_path, sources, **about))
 
 
@@ -63,7 +65,7 @@ def changes_on_export(cameras: CameraList, to: str) -> list[str]:
 
     Raises: ValueError if the format is unknown.
     """
-    row, listed = _row_of(to), list(getattr(cameras, "cameras", cameras))
+    row, listed = _row_of(to), cameras_in(cameras)
     name, sentences = row.title.split(",")[0], []
     lens = f"{DEFAULT_LENS.hfov_deg:.0f} degrees wide, {DEFAULT_LENS.width}x{DEFAULT_LENS.height}"
 
@@ -119,15 +121,15 @@ def write_cameras(out: Path, cameras: CameraList, to: str | None = None, **optio
     try:
         if len(files) > 1 or out.is_dir():
             folder = out.parent if suffix in (".txt", ".bin") else out
-            files = {folder / name: data for name, data in files.items()}
+            written = {folder / name: data for name, data in files.items()}
         else:
-            files = dict(zip([out], files.values(), strict=True))
-        for path, data in files.items():
+            written = dict(zip([out], files.values(), strict=True))
+        for path, data in written.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     except OSError as error:
         raise ValueError(f"{str(out)!r:.80} can't be written: {error.strerror}") from None
-    return list(files)
+    return list(written)
 
 
 def format_of_name(path: Path) -> str:

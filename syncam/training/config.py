@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -45,7 +46,7 @@ class TrainConfig:
             name, _, value = word.partition("=")
             if name not in defaults:
                 raise ValueError(f"unknown option {name!r:.40}; there are: {', '.join(defaults)}")
-            kind = Path if defaults[name] is None else type(defaults[name])  # only a path can be left out
+            kind: Any = Path if defaults[name] is None else type(defaults[name])  # only a path can be left out
             if kind is bool and value not in ("true", "false"):
                 raise ValueError(f"{name} must be true or false, got {value!r:.40}")
             try:
