@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from syncam.cameras import (
     EASINGS,
     MAX_VIEWS,
+    TEMPLATES,
     FreeCamera,
     Intrinsics,
     LensModel,
     MovingCamera,
     OrbitCamera,
     Rig,
+    apply_template,
     interpolate_poses,
     look_at_centre,
     quaternions_of,
@@ -314,3 +316,60 @@ def test_rigs_are_values_that_cannot_be_changed():
         rig.cameras = ()
     with pytest.raises(ValueError, match="read-only"):
         rig.cameras[1].poses[0, 0, 0] = 5
+
+
+TIMES = np.linspace(0, 1, 33)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_makes_a_camera_that_moves_and_keeps_label_and_lens(name):
+    lens = Intrinsics.from_hfov(40, 64, 48)
+    still = OrbitCamera(4, 10, 30, label="mine", intrinsics=lens)
+    moving = apply_template(name, still)
+    assert moving.moves and (moving.label, moving.intrinsics) == ("mine", lens)
+    assert moving == apply_template(name, still)  # the same every time
+    free = apply_template(name, FreeCamera(still.c2w(np.zeros(1))))
+    assert np.abs(free.c2w(TIMES) - moving.c2w(TIMES)).max() < 1e-9
+    assert all(is_rotation(pose[:3, :3]) for pose in moving.c2w(TIMES))
+
+
+def positions(name: str, **parameters) -> np.ndarray:
+    return apply_template(name, OrbitCamera(4, 10, 30), **parameters).c2w(TIMES)[:, :3, 3]
+
+
+def test_templates_do_what_they_are_named_for():
+    start = OrbitCamera(4, 10, 30).c2w(np.zeros(1))[0, :3, 3]
+    orbit = positions("orbit")
+    assert np.allclose(orbit[[0, -1]], start) and np.allclose(orbit[16], start * [-1, -1, 1])
+    assert np.allclose(positions("arc", degrees=60)[16], start)
+    crane = positions("crane", degrees=150)  # no farther than straight above
+    assert np.allclose(crane[-1], [0, 0, 4], atol=1e-9) and (np.diff(crane[:, 2]) > -1e-12).all()
+    assert np.allclose(positions("dolly", metres=-2)[-1], start / 2)
+    assert np.linalg.norm(positions("dolly", metres=-50)[-1]) == pytest.approx(0.1)  # not through the centre
+    assert np.allclose(positions("follow", metres=3, heading_degrees=90) - start, np.outer(TIMES, [0, 3, 0]))
+    spiral = np.linalg.norm(positions("spiral"), axis=1)
+    assert (np.diff(spiral) < 0).all() and (np.diff(positions("spiral")[:, 2]) > 0).all()
+
+
+def test_a_hand_sways_no_farther_than_it_is_told_and_each_seed_sways_otherwise():
+    still = OrbitCamera(4, 10, 30)
+    first, second = (apply_template("handheld", still, degrees=2, metres=0.1, seed=n).c2w(TIMES) for n in (1, 2))
+    shift = np.linalg.norm(first[:, :3, 3] - still.c2w(np.zeros(1))[0, :3, 3], axis=1)
+    cosine = np.einsum("tij,ij->t", first[:, :3, :3], still.c2w(np.zeros(1))[0, :3, :3])
+    turn = np.rad2deg(np.arccos(np.clip((cosine - 1) / 2, -1, 1)))
+    assert 0.01 < shift.max() < 0.1 and 0.2 < turn.max() < 2
+    assert np.abs(first - second).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("fly", {}, "orbit, arc, crane"),
+        ("orbit", {"metres": 1}, "orbit has degrees, not 'metres'"),
+        ("orbit", {"degrees": float("nan")}, "from -720 to 720 degrees"),
+        ("dolly", {"metres": "1"}, "from -50 to 50 m"),
+    ],
+)
+def test_a_template_that_cannot_be_is_refused(name, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        apply_template(name, OrbitCamera(4, 10, 30), **parameters)

@@ -1,6 +1,7 @@
 """Any rig through any format that can hold it, and damaged files through every reader."""
 
 from dataclasses import replace
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from syncam.cameras import (
     LensModel,
     MovingCamera,
     OrbitCamera,
+    Rig,
+    apply_template,
     look_at_centre,
     quaternions_of,
     rotations_of,
@@ -26,6 +29,7 @@ from syncam.rig_formats import (
     export_cameras,
     parse_cameras,
     read_cameras,
+    to_document,
     write_cameras,
 )
 from tests.tools import fuzz
@@ -145,6 +149,27 @@ def test_uneven_times_come_back_where_a_format_has_times(tmp_path_factory, betwe
     write_cameras(folder, [FreeCamera(path, times)], to, num_frames=len(times))
     (camera,) = read_cameras(folder).cameras
     assert np.abs(camera.key_times - times).max() < 1e-3 and np.abs(camera.poses - path).max() < 1e-9
+
+
+@pytest.mark.parametrize("distance", [0, 1e-9, 0.01, 2000, 9e5])
+def test_a_free_camera_anywhere_is_drawn_shared_saved_and_opened_again(distance, tmp_path):
+    from syncam.preview import rig_figure
+    from syncam.studio.settings import from_query, rig_from, to_query
+    from syncam.video import MultiViewVideo
+
+    pose = look_at_centre(4, 10, 20)
+    pose[:3, 3] = [0, 0, distance]
+    moving = apply_template("handheld", FreeCamera(pose))
+    rig = Rig((FreeCamera(pose), FreeCamera(np.stack([pose, look_at_centre(4, 10, 50)]), (0, 0.5)), moving))
+    assert rig_from(to_document(rig)).cameras == rig.cameras
+    assert len(rig_figure(rig).data) == 5
+    query = dict(parse_qsl(to_query({"prompt": "a ball", "rig": to_document(rig), "seed": 1})))
+    assert from_query(query)["rig"] == to_document(rig)
+    video = MultiViewVideo(np.zeros((3, 5, 32, 48, 3), np.uint8), rig, 16, 50.0)
+    video.save(tmp_path)
+    assert MultiViewVideo.load(tmp_path).rig.cameras == rig.cameras
+    opened = read_cameras(tmp_path)
+    assert np.abs(opened.cameras[0].c2w(np.zeros(1))[0] - pose).max() < 1e-9
 
 
 def test_quaternions_keep_half_turns():

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import syncam.rig_formats
 from syncam.cameras import FreeCamera, Intrinsics, quaternions_of, relative_to_first
 from syncam.rig_formats import FORMATS, parse_cameras, read_cameras, write_cameras
+from syncam.rig_formats.table import format_card
 from tests.test_rig_cases import CASES, PINHOLE, TRUTH, assert_true, poses_of
 
 OPENGL = np.diag([1.0, -1, -1, 1])
@@ -46,6 +48,11 @@ def test_every_format_says_what_it_is_and_has_its_own_name():
     for row in FORMATS:
         assert row.title and row.recognised_by and row.extensions and callable(row.read)
         assert bool(row.file_name) == (row.write is not None)
+
+
+def test_the_card_lists_the_table():
+    card = (Path(syncam.rig_formats.__file__).parent / "README.md").read_text()
+    assert format_card() in card, format_card()
 
 
 def polycam_file(number: int, world: np.ndarray) -> dict:

@@ -3,7 +3,8 @@
 World: right-handed, z up, metres, origin at the scene's centre, which every orbit camera looks at.
 Camera: OpenCV axes (x right, y down, z forward). Matrices are named ``x2y`` and compose so that inner names meet.
 
-``poses`` matrices - ``lenses`` pinholes and others - ``kinds`` orbit, free and moving cameras - ``rig`` a shot's.
+``poses`` matrices - ``lenses`` pinholes and others - ``kinds`` orbit, free and moving cameras - ``rig`` a shot's -
+``templates`` moves by name.
 """
 
 from syncam.cameras.kinds import (
@@ -26,6 +27,7 @@ from syncam.cameras.poses import (
     rotations_of,
 )
 from syncam.cameras.rig import MAX_VIEWS, Rig
+from syncam.cameras.templates import TEMPLATES, Template, apply_template
 
 __all__ = [
     "AZIMUTH_RANGE_DEG",
@@ -41,6 +43,9 @@ __all__ = [
     "MovingCamera",
     "OrbitCamera",
     "Rig",
+    "TEMPLATES",
+    "Template",
+    "apply_template",
     "interpolate_poses",
     "look_at_centre",
     "quaternions_of",

@@ -60,3 +60,13 @@ def format_table() -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def format_card() -> str:
+    """The table in Markdown: the card ``README.md`` beside this file."""
+    rows = [
+        f"| `{row.name}` | {row.title} | {f'`{row.file_name}`' if row.write else '-'} | {row.recognised_by} |"
+        for row in FORMATS
+    ]
+    head = ["| format | units and axes that are assumed | written as | recognised by |", "| --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows])

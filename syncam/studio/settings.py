@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from syncam.cameras import Rig
+from syncam.cameras import OrbitCamera, Rig
 from syncam.model_card import ModelCard
 from syncam.rig_formats import read_rig, to_document
 from syncam.shot import Shot
@@ -84,7 +84,8 @@ def to_query(values: Mapping[str, Any]) -> str:
     """What :func:`from_query` reads, for a link that needs nothing kept on a server."""
     rig = rig_from(values["rig"])
     text = rig.to_text()
-    if Rig.from_text(text).cameras != rig.cameras:  # they move, or bring a label or a lens
+    on_spheres = all(isinstance(camera, OrbitCamera) for camera in rig.cameras)
+    if not on_spheres or Rig.from_text(text).cameras != rig.cameras:  # or they bring a label or a lens
         text = json.dumps(to_document(rig), separators=(",", ":"))
     shared = {name: value for name, value in {**values, "rig": text}.items() if name in SHAREABLE}
     return urlencode({name: value for name, value in shared.items() if value not in (None, "")})
