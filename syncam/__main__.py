@@ -11,6 +11,7 @@ import json
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 MODEL_SETTINGS = (
     ("num-inference-steps", int, "denoising steps"),
@@ -19,7 +20,11 @@ MODEL_SETTINGS = (
     ("width", int, "pixels"),
     ("height", int, "pixels"),
     ("negative-prompt", str, "what to avoid"),
-    ("solver", str, "how to step from noise to picture: euler, unipc or dpm (DPM++ 2M)"),
+    (
+        "solver",
+        str,
+        "how to step from noise to picture: euler, unipc or dpm (DPM++ 2M); of a distilled base lcm or trigflow",
+    ),
 )
 RIG_HELP = "a preset's name, a camera file, or 'distance,elevation,azimuth;...' (metres, degrees)"
 
@@ -112,7 +117,21 @@ def add_generate(commands) -> None:
 def add_model_options(command) -> None:
     """The options that choose a model and how it is run, the same wherever videos are generated."""
     command.add_argument("--model", default="embedded", help="a model's name or a folder of weights (embedded)")
-    command.add_argument("--base", default="", help="folder or repository of the base model (the model's own)")
+    command.add_argument(
+        "--base",
+        default="",
+        help="folder or repository of the base model, or a file with a whole transformer, such as a distilled one "
+        "(the model's own)",
+    )
+    command.add_argument(
+        "--lora",
+        dest="loras",
+        action="append",
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help="merged into the base model; again for more",
+    )
+    command.add_argument("--shift", type=float, help="of the noise levels, 1 is none (the base's or the model's own)")
     command.add_argument("--revision", help="commit of the base model's repository (the newest)")
     command.add_argument("--weights-revision", help="commit of the multi-view weights' repository (the newest)")
     command.add_argument("--fp8", action="store_true", help="store the transformer in eight bits: half the memory")
@@ -120,16 +139,24 @@ def add_model_options(command) -> None:
         command.add_argument(f"--{name}", type=kind, help=f"{what} (the model's own)")
 
 
+def loading_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What of the options :meth:`syncam.pipeline.Pipeline.load` takes beside the model's name."""
+    names = ("base", "revision", "weights_revision", "fp8", "loras", "shift")
+    return {name: getattr(options, name) for name in names}
+
+
 def generate(options: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
-    from syncam.model_card import KNOWN_MODELS, ModelCard
+    from syncam.distilled import card_of
+    from syncam.model_card import KNOWN_MODELS
     from syncam.rig_formats import read_cameras
     from syncam.shot import Progress, Shot
     from syncam.video import make_result_folder
 
     settings = {field.name: getattr(options, field.name) for field in fields(Shot) if field.name != "rig"}
-    card = ModelCard.load(options.model)
+    loading = loading_options(options)
+    card = card_of(options.model, **loading)
     cameras = read_cameras(path_or_text(options.rig))
     rig = (cameras.as_path() if options.as_path else cameras).choose()
     shot = card.resolve(Shot(rig=rig, **settings))
@@ -144,7 +171,7 @@ def generate(options: argparse.Namespace) -> None:
 
     from syncam.pipeline import Pipeline  # takes seconds: only after everything was found to be in order
 
-    pipeline = Pipeline.load(options.model, options.base, options.revision, options.weights_revision, fp8=options.fp8)
+    pipeline = Pipeline.load(options.model, **loading)
     print(pipeline.plan(shot), file=sys.stderr)
     with tqdm(total=shot.num_inference_steps, desc=f"{len(shot.rig)} views", unit="step") as bar:
 
@@ -292,7 +319,7 @@ def dataset_generate(options: argparse.Namespace) -> int:
     prompts = [line.strip() for line in options.prompts.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     rigs = [read_rig(path_or_text(rig)) for rig in options.rig]
     settings = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name, *_ in MODEL_SETTINGS}
-    loading = {name: getattr(options, name) for name in ("base", "revision", "weights_revision", "fp8")}
+    loading = loading_options(options)
     given = (options.folder, options.layout, options.model, prompts, rigs, options.seed, loading)
     failed = generate_dataset(*given, options.on, options.num_workers, **settings)
     return min(1, failed)
@@ -345,20 +372,22 @@ def add_calibrate(commands) -> None:
 
 
 def calibrate(options: argparse.Namespace) -> None:
-    from syncam.model_card import ModelCard, model_folder
+    from syncam.distilled import card_of
+    from syncam.model_card import model_folder
     from syncam.pipeline import Pipeline, write_card
     from syncam.rig_formats import read_rig
     from syncam.shot import Shot
 
     settings = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name, *_ in MODEL_SETTINGS}
     shot = Shot(options.prompt, read_rig(path_or_text(options.rig)), seed=options.seed, **settings)
-    card, folder = ModelCard.load(options.model), model_folder(options.model)
+    loading = loading_options(options)
+    card, folder = card_of(options.model, **loading), model_folder(options.model)
     card.resolve(shot)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
     elif not folder.is_dir():
         raise ValueError(f"{card.name} has no folder to keep them in: say --out FILE.json")
-    pipeline = Pipeline.load(options.model, options.base, options.revision, options.weights_revision, fp8=options.fp8)
+    pipeline = Pipeline.load(options.model, **loading)
     ratios = [round(ratio, 4) for ratio in pipeline.calibrate(shot)]
     if options.out:
         options.out.write_text(json.dumps(ratios), encoding="utf-8")

@@ -26,6 +26,7 @@ MAX_STEPS = 200
 MAX_GUIDANCE = 30.0
 SEED_RANGE = (0, 2**63 - 1)
 SOLVERS = {"wan": ("euler", "unipc", "dpm"), "cogvideox": ("ddim", "dpm")}  # of each family
+DISTILLED_SOLVERS = {"wan": ("lcm", "trigflow")}  # which only make sense with a base that needs few steps
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class ModelCard:
     mag_ratios: tuple[float, ...] = ()  # of its blocks' updates, step by step (syncam.caching); empty: not measured
     source_guidance_scale: float | None = None  # of a given video as view 1; None: not trained to be given one
     view_guidance_scale: float | None = None  # of seeing the other views; None: not trained on single views
+    shift: float | None = None  # of the noise levels towards noise; None: the family's own
     base: str = ""  # where the base model is, as a repository on the Hugging Face hub; empty: beside the card
     weights: str = ""  # where the multi-view weights are, as "repository:file"; empty: none were published
 
@@ -187,7 +189,7 @@ class ModelCard:
         return resolved if shot.source_video is None else self._with_source(resolved, shot)
 
     def _solver(self, asked: Any) -> str:
-        solvers = SOLVERS[self.family]
+        solvers = (*SOLVERS[self.family], *DISTILLED_SOLVERS.get(self.family, ()))
         if asked not in (None, *solvers):
             said = checks.shown(asked)
             raise ValueError(f"the solver must be one of {', '.join(solvers)} for {self.name}, got {said}")

@@ -22,12 +22,13 @@ import torch
 
 import syncam
 import syncam.backbones.embedded  # noqa: F401  diffusers loads components only of modules that are imported already
-from syncam.backbones import loading
+from syncam.backbones import loading, lora
 from syncam.backbones.base import Backbone
 from syncam.backbones.cogvideox import CogVideoXBackbone
 from syncam.backbones.wan import WanBackbone
 from syncam.caching import Calibration, mag_cache
 from syncam.clips import read_clip
+from syncam.distilled import card_of
 from syncam.guidance import Guidance
 from syncam.memory import (
     MemoryPlan,
@@ -64,6 +65,7 @@ class Pipeline:
         else:
             pipe.enable_group_offload(self.device, offload_type="leaf_level")
         self.planner = Planner(backbone, self.device, offload)
+        self.base: dict[str, Any] = {}  # for the recipe: what was put in the place of the card's base model
 
     @property
     def card(self) -> ModelCard:
@@ -79,6 +81,7 @@ class Pipeline:
         offload: str | None = None,
         fp8: bool = False,
         loras: Sequence[str] = (),
+        shift: float | None = None,
     ) -> Pipeline:
         """Load a model.
 
@@ -90,11 +93,12 @@ class Pipeline:
             revision, weights_revision: commits on the hub, of the base model and of the weights.
             offload: where the weights are kept, see :func:`syncam.memory.choose_offload`; None: chosen by it.
             loras: "FILE" or "FILE:STRENGTH" each, merged into the base model.
+            shift: of the noise levels; None: what is known of the base, else the model's own.
             fp8: store the transformer's weights in eight bits; half the room, and not quite the same pictures.
         Raises: ValueError if there is no such model or its files are not what they should be; ConnectionError if the
             hub does not give them.
         """
-        card = ModelCard.load(model)
+        card = card_of(model, base, loras, shift)
         backbone_class = BACKBONES[card.family]
         on_cpu = best_device().type == "cpu"
         if on_cpu:
@@ -103,6 +107,8 @@ class Pipeline:
         dtype = torch.float32 if on_cpu else torch.bfloat16
         folder = model_folder(model)
         if folder.is_dir():
+            if base or loras:
+                raise ValueError(f"{folder.name} is a whole model: it takes no other base and no LoRA")
             model_sha256 = verify_manifest(folder)
             backbone = loading.load(backbone_class, card, folder, dtype)
         else:
@@ -110,7 +116,9 @@ class Pipeline:
             backbone = loading.assemble(backbone_class, card, weights, dtype, base, revision, weights_revision, loras)
         if fp8:
             backbone.pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, compute_dtype=dtype)
-        return cls(backbone, model_sha256, offload)
+        pipeline = cls(backbone, model_sha256, offload)
+        pipeline.base = {"base": Path(base).name if Path(base).exists() else base, "loras": list(map(_named, loras))}
+        return pipeline
 
     def plan(self, shot: Shot | ResolvedShot) -> MemoryPlan:
         """What a shot needs here, in memory and time.  Raises: ValueError if it is not possible for the model."""
@@ -178,7 +186,7 @@ class Pipeline:
 
     def _recipe(self, shot: ResolvedShot, seconds: dict[str, float]) -> dict[str, Any]:
         """Everything that decides the frames, and what is known of the run."""
-        recipe = asdict(shot)
+        recipe = {**asdict(shot), **{name: value for name, value in self.base.items() if value}}
         del recipe["given_views"], recipe["source_guidance_scale"]
         for given in shot.given_views:
             recipe["source_video"], recipe["source_sha256"] = given.video.name, _sha256(given.video)
@@ -298,6 +306,14 @@ class Pipeline:
             self.backbone.pipe.maybe_free_model_hooks()
             if self.device.type != "cpu":
                 torch.accelerator.empty_cache()
+
+
+def _named(text: str) -> dict[str, Any]:
+    """What a recipe says of a LoRA."""
+    file, strength = lora.parse(text)
+    path = Path(file)
+    sha256 = {"sha256": _sha256(path)} if path.is_file() else {}
+    return {"file": path.name if path.is_file() else file, "strength": strength, **sha256}
 
 
 def write_manifest(folder: Path) -> None:

@@ -161,11 +161,11 @@ def generate_dataset(
     Returns: how many scenes failed.
     Raises: ValueError if one of the shots is not possible, before the first is made.
     """
-    from syncam.model_card import ModelCard
+    from syncam.distilled import card_of
     from syncam.shot import Shot
 
     check_layout(layout)
-    card = ModelCard.load(model)
+    card = card_of(model, **(loading or {}))
     if not prompts or not rigs:
         raise ValueError("a dataset needs a prompt and a rig at least")
     jobs, documents = [], {id(rig): to_document(rig) for rig in rigs}
