@@ -290,6 +290,7 @@ def add_dataset(commands) -> None:
     render.add_argument("--num-frames", type=int, help="of each clip (17)")
     render.add_argument("--size", type=int, help="width and height in pixels (128)")
     render.add_argument("--moving", type=float, default=0.0, help="how many of the cameras move, 0 to 1 (%(default)s)")
+    render.add_argument("--rings", action="store_true", help="cameras on one of the published rings of 36 a scene")
     generate.add_argument("--prompts", required=True, type=Path, help="a text file, one prompt a line")
     generate.add_argument(
         "--rig",
@@ -307,7 +308,7 @@ def dataset_render(options: argparse.Namespace) -> int:
     from syncam.datasets import render_dataset
 
     names = ("layout", "num_scenes", "num_val_scenes", "num_views", "num_frames", "size", "moving", "seed")
-    names += ("on", "num_workers")
+    names += ("rings", "on", "num_workers")
     return min(1, render_dataset(options.folder, **{name: getattr(options, name) for name in names}))
 
 

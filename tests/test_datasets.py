@@ -56,6 +56,16 @@ def test_a_rendered_dataset_reads_back_as_the_world_it_was_rendered_from(layout,
     assert len(SynCamVideo(root, "val").rigs()) == (40 if layout == "v1" else 0)
 
 
+@pytest.mark.parametrize("layout", ["v1", "v2"])
+def test_cameras_stand_on_one_of_the_published_rings(layout, tmp_path):
+    root = rendered(tmp_path / "rings", layout, num_scenes=2, num_views=36, num_frames=1, rings=True)
+    for scene in SynCamVideo(root).scenes():
+        places = [clip.camera for clip in scene.clips]
+        assert len(places) == 36 and len({round(place.azimuth_deg) % 360 for place in places}) == 36
+        ((distance, elevation),) = {(round(place.distance_m, 3), round(place.elevation_deg, 3)) for place in places}
+        assert distance in (4, 5, 6, 7) and elevation in range(0, 50, 5)
+
+
 def test_the_layouts_are_the_published_ones(tmp_path):
     v1, v2 = (rendered(tmp_path / layout, layout, num_scenes=1) for layout in ("v1", "v2"))
     for path in (
@@ -193,6 +203,7 @@ def test_scenes_generated_twice_are_the_same_files_and_those_that_are_there_are_
         (["render", "x", "--size", "33"], "nearest are 32 and 34"),
         (["render", "x", "--layout", "v3"], "v1 or v2"),
         (["render", "x", "--layout", "v1", "--moving", "0.5"], "--layout v2"),
+        (["render", "x", "--rings", "--num-views", "37"], "36 still cameras"),
         (["render", "x", "--num-views", "0"], "--num-views must be 1 to 100"),
         (["generate", "x", "--prompts", "none.txt", "--rig", "arc4"], "No such file"),
         (["generate", "x", "--prompts", "empty.txt", "--rig", "arc4"], "a prompt and a rig"),

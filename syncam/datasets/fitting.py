@@ -25,7 +25,9 @@ class Fit:
     height: int | None = None
 
     def __call__(self, frames: np.ndarray, fps: float, camera: Camera) -> tuple[np.ndarray, float, Camera]:
-        """Raises: ValueError if the clip is too short."""
+        """Raises: ValueError if the clip is too short, or its camera has no lens."""
+        if camera.intrinsics is None:
+            raise ValueError("its camera has no lens")
         last = self.num_frames - 1
         step = min(max(1, round(fps / self.fps)), (len(frames) - 1) // max(last, 1))
         if step < 1:

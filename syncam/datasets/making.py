@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from syncam.pipeline import Pipeline
     from syncam.shot import ResolvedShot
 
+RINGS = [f"Hemi36_{distance}m_{elevation}" for distance in (4, 5, 6, 7) for elevation in range(0, 50, 5)]
+
 
 @dataclass
 class ToyRenderer:
@@ -90,13 +92,15 @@ def render_dataset(
     size: int | None = None,
     moving: float = 0.0,
     seed: int = 0,
+    rings: bool = False,
     on: str | None = None,
     num_workers: int | None = None,
 ) -> int:
     """The toy world as a dataset; v1 also has the published rings of 36 cameras to validate on.
 
     Args: ``address``, ``on``, ``num_workers``: see :func:`generate_dataset`. ``moving``: how many of the cameras move
-        (only v2 can hold such). ``num_frames``, ``size``: the world's own.
+        (only v2 can hold such). ``num_frames``, ``size``: the world's own. ``rings``: each scene's cameras stand on one
+        of the published rings of 36, at random; otherwise anywhere.
     Returns: how many scenes failed.
     Raises: ValueError naming the option that cannot be.
     """
@@ -119,23 +123,29 @@ def render_dataset(
     check_layout(layout)
     if layout == "v1" and moving:
         raise ValueError("v1 has still cameras only, so --moving needs --layout v2")
+    if rings and (moving or num_views > 36):
+        raise ValueError(f"a ring has 36 still cameras, got --num-views {num_views} and --moving {moving:g}")
     jobs = []
     for split, number in (("train", num_scenes), ("val", num_val_scenes)):
         for index in range(1, number + 1):
             rng = random.Random(f"dataset {seed} {split} {index}")
             scene = toyworld.Scene.sample(rng)
-            cameras = tuple(toyworld.sample_rig(rng, 1, moving).cameras[0] for _ in range(num_views))
+            if rings:
+                ring = read_cameras(rng.choice(RINGS)).cameras
+                cameras = tuple(ring[place] for place in sorted(rng.sample(range(36), num_views)))
+            else:
+                cameras = tuple(toyworld.sample_rig(rng, 1, moving).cameras[0] for _ in range(num_views))
             jobs.append(Job(split, f"scene{index}", scene.caption(rng), cameras, {"scene": asdict(scene)}, scene))
 
     options = {"num_views": num_views, "num_frames": num_frames, "size": size, "moving": moving, "seed": seed}
+    options |= {"rings": True} if rings else {}
     about = {"made_with": "the toy world", **options, "fps": toyworld.FPS, "hfov_deg": toyworld.HFOV_DEG}
     failed = _make(address, layout, about, jobs, ToyRenderer(address, layout, num_frames, size), on, num_workers)
     if layout == "v1":
         store = Store(address)
-        for distance, elevation in itertools.product((4, 5, 6, 7), range(0, 50, 5)):
-            name = f"Hemi36_{distance}m_{elevation}"
-            (cameras,) = export_cameras(read_cameras(name), "syncamvideo-v1").values()
-            store.write(f"val/cameras/{name}/{name}.json", cameras)
+        for name in RINGS:
+            (file,) = export_cameras(read_cameras(name), "syncamvideo-v1").values()
+            store.write(f"val/cameras/{name}/{name}.json", file)
     return failed
 
 

@@ -157,23 +157,24 @@ class SynCamVideo:
             return None
         try:
             header, frames, camera = probe_clip(clip.path), read_frames(clip.path), clip.camera
-            num_poses = len(camera.poses) if isinstance(camera, FreeCamera) else 1
-            if num_poses > 1 and num_poses != len(frames):
-                raise ValueError(f"it has {len(frames)} frames and its camera {num_poses}")
+            poses = camera.poses if isinstance(camera, FreeCamera) and len(camera.poses) > 1 else None
+            if poses is not None and len(poses) != len(frames):
+                raise ValueError(f"it has {len(frames)} frames and its camera {len(poses)}")
             if not header.is_constant:  # brought to its average rate, poses with their pictures
                 shown = header.shown_at(np.arange(len(frames)) / header.fps)
                 frames = frames[shown]
-                camera = replace(camera, poses=camera.poses[shown]) if num_poses > 1 else camera
-            if camera.intrinsics is None and "hfov_deg" not in self.about:
+                if isinstance(camera, FreeCamera) and poses is not None:
+                    camera = replace(camera, poses=poses[shown])
+            height, width = frames.shape[1:3]
+            if "hfov_deg" in self.about:
+                lens = Intrinsics.from_hfov(self.about["hfov_deg"], width, height)
+            elif camera.intrinsics is not None:
+                lens = camera.intrinsics.resized(width, height)
+            else:
                 raise ValueError("its camera file is not SynCamVideo's, and tells no lens")
         except ValueError as error:
             self._problem(clip.path, error)
             return None
-        height, width = frames.shape[1:3]
-        if "hfov_deg" in self.about:
-            lens = Intrinsics.from_hfov(self.about["hfov_deg"], width, height)
-        else:
-            lens = camera.intrinsics.resized(width, height)
         return frames, header.fps, replace(camera, intrinsics=lens)
 
     def videos(
@@ -186,7 +187,7 @@ class SynCamVideo:
         Returns: videos whose recipe holds the scene's name and, as its prompt, its caption.
         """
         for scene in self.scenes(part):
-            views = []
+            views: list[tuple[np.ndarray, float, Camera]] = []
             for clip in rng.sample(scene.clips, len(scene.clips)):
                 if len(views) < num_views and (read := self.read(clip)):
                     try:
@@ -202,7 +203,9 @@ class SynCamVideo:
                 continue
             frames, (fps, *_), cameras = zip(*views, strict=True)
             recipe = {"prompt": scene.caption, "scene": scene.name}
-            yield MultiViewVideo(np.stack(frames), Rig(cameras), fps, cameras[0].intrinsics.hfov_deg, recipe)
+            lens = cameras[0].intrinsics
+            assert lens is not None, "read() gives every camera its lens"
+            yield MultiViewVideo(np.stack(frames), Rig(cameras), fps, lens.hfov_deg, recipe)
 
 
 def check(root: Path) -> tuple[str, int]:
@@ -218,6 +221,7 @@ def check(root: Path) -> tuple[str, int]:
                     frames, fps, camera = read
                     num_clips += 1
                     t, h, w = frames.shape[:3]
+                    assert camera.intrinsics is not None, "read() gives every camera its lens"
                     kinds.add(f"{t} frames of {w}x{h} at {fps:g} fps, field of view {camera.intrinsics.hfov_deg:.4g}")
         captions = sum(bool(scene.caption) for scene in scenes)
         lines += [

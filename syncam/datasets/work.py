@@ -7,6 +7,7 @@ alike: a job holds everything that decides its scene, and a process uses as many
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -77,21 +78,22 @@ class OnRay:
             raise ValueError("--on ray needs Ray: pip install 'syncam[cluster]'") from None
         import torch
 
-        self.ray, self.started = ray, not ray.is_initialized()
+        self.ray: Any = ray
+        self.started = not ray.is_initialized()
         # The same number of threads everywhere: with another, sums come out differently in the last bit.
         variables = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
         try:
             if self.started:
                 given = None if address == "ray" else address.removeprefix("ray:") if "//" not in address else address
-                ray.init(given, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level="ERROR")
+                ray.init(given, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError) as error:
             raise ValueError(f"no Ray cluster at {address!r:.80}: {' '.join(str(error).split()):.200}") from None
         resources = ray.cluster_resources()
         num_gpus, num_cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
         number = num_workers or num_gpus or max(1, num_cpus // torch.get_num_threads())
         share = {"num_gpus": 1} if num_gpus else {"num_cpus": min(1, num_cpus / number)}
-        actor = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **share)(_Worker)
-        self.workers = [actor.remote(maker) for _ in range(number)]
+        actor: Any = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **share)(_Worker)
+        self.workers: list[Any] = [actor.remote(maker) for _ in range(number)]
 
     def prepare(self) -> dict:
         try:
@@ -125,7 +127,8 @@ class _Worker:
     """Lives in a process of the cluster."""
 
     def __init__(self, maker: Maker):
-        self.maker, self.prepared = maker, None
+        self.maker = maker
+        self.prepared: dict | None = None
 
     def prepare(self) -> dict:
         if self.prepared is None:
