@@ -13,6 +13,17 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+# Left out by ``-m "not slow"``: what trains, and what runs the page or the shipped model from end to end.
+SLOW_FILES = ("test_evaluation_measures", "test_evaluation_table", "test_page", "test_studio", "test_training")
+
+
+def pytest_collection_modifyitems(items):
+    """Tests in a browser and those of some files are slow; single ones elsewhere are marked where they stand."""
+    for item in items:
+        if item.path.stem.startswith(SLOW_FILES) or {"browser", "studio"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory):
     """The page at ``url``, its ``engine``, ready. The example is the toy world's own picture of four cameras."""
