@@ -34,6 +34,7 @@ class Fit:
             raise ValueError(f"it has {len(frames)} frames, fewer than {self.num_frames}")
         chosen = step * np.arange(self.num_frames)
         lens = Intrinsics.from_hfov(self.hfov_deg, self.size, self.height or self.size)
+        assert camera.intrinsics is not None  # a dataset reads no clip without a lens
         pictures = np.stack([through_lens(frames[index], camera.intrinsics, lens) for index in chosen])
         if camera.moves:
             camera = FreeCamera(camera.c2w(chosen / (len(frames) - 1)), label=camera.label)

@@ -40,6 +40,7 @@ def _recognises(content: Content) -> bool:
 def read(content: Content) -> CameraFile:
     arrays, notes = content.arrays, [NO_SCALE]
     name = "" if "" in arrays else _named(arrays, _C2W + _W2C)
+    assert name is not None  # or it had not been recognised
     matrices = arrays[name].reshape(-1, *arrays[name].shape[-2:])
     if matrices.shape[1] == 3:
         matrices = np.concatenate([matrices, np.broadcast_to([[[0.0, 0, 0, 1]]], (len(matrices), 1, 4))], 1)
@@ -71,13 +72,15 @@ def _lenses(arrays: dict[str, np.ndarray], count: int, notes: list[str]) -> list
         table = np.repeat(table, count, 0)
     size = _size(arrays)
     if size is None and np.isfinite(table[0, 2:]).all():
-        size = tuple(int(side) for side in np.rint(2 * table[0, 2:]))
+        width, height = (int(side) for side in np.rint(2 * table[0, 2:]))
+        size = width, height
         notes.append(f"It doesn't tell its pictures' size; {size[0]}x{size[1]}, twice its centre, is assumed.")
     if size is None or len(table) != count:
         notes.append("Its lenses don't fit its poses or tell no size; the model's own is used.")
         return [None] * count
     middle = np.array([1, 1, *np.array(size) / 2])
-    return [Intrinsics(*np.where(np.isfinite(row), row, middle).tolist(), *size) for row in table]
+    rows = np.where(np.isfinite(table), table, middle).tolist()
+    return [Intrinsics(fx, fy, cx, cy, *size) for fx, fy, cx, cy in rows]
 
 
 def _size(arrays: dict[str, np.ndarray]) -> tuple[int, int] | None:

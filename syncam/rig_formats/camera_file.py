@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -296,7 +296,11 @@ def _camera(poses: np.ndarray, track: Track, span: Sequence[float]) -> Camera:
 
     ``span``: times of the file, the first and last of which are 0 and 1 here.
     """
-    common = {"label": track.label[-MAX_LABEL:], "intrinsics": track.lens, "lens_model": track.lens_model}
+    common: dict[str, Any] = {
+        "label": track.label[-MAX_LABEL:],
+        "intrinsics": track.lens,
+        "lens_model": track.lens_model,
+    }
     if not (poses == poses[0]).all():
         if track.times is None or max(span) == min(span):
             return FreeCamera(poses, **common)
@@ -305,11 +309,11 @@ def _camera(poses: np.ndarray, track: Track, span: Sequence[float]) -> Camera:
             return FreeCamera(poses, **common)
         return FreeCamera(poses, times=tuple(np.clip(times, 0, 1)), **common)
     right, position = poses[0, :3, 0], poses[0, :3, 3]
-    place = (
+    place = [
         float(np.linalg.norm(position)),
         math.degrees(math.atan2(position[2], math.hypot(position[0], position[1]))),
         math.degrees(math.atan2(-right[0], right[1])),  # from "right": defined straight overhead, too
-    )
+    ]
     place = [round(value, 9) + 0.0 for value in place]  # 29.999999999996 was 30 before it became a matrix
     place[2] = 180.0 if place[2] == -180 else place[2]
     low, high = DISTANCE_RANGE_M

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 
 from syncam.cameras import Intrinsics, LensModel
 from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, finish
 from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import OPENGL, OPENGL_AXES, label_of, number_of, rows_of, vector_of
+from syncam.rig_formats.fields import OPENGL, OPENGL_AXES, label_of, number_of, pixels_of, rows_of, vector_of
 from syncam.rig_formats.format import Export, Format
 from syncam.rig_formats.lens_models import lens_of
 
@@ -28,7 +29,8 @@ def _recognises(content: Content) -> bool:
 
 def read(content: Content) -> CameraFile:
     data = content.json
-    entries, views, notes = data["camera_path"], {}, []
+    entries, notes = data["camera_path"], []
+    views: dict = {}
     if not 1 <= len(entries) <= MAX_CAMERAS:
         raise ValueError(f"a camera path has 1 to {MAX_CAMERAS} poses, this one has {len(entries)}")
     for number, entry in enumerate(entries, 1):
@@ -61,7 +63,7 @@ def _lens_of(data: dict, entry: dict, where: str) -> tuple[Intrinsics | None, Le
         return Intrinsics(**own), None
     if "render_height" not in data or "render_width" not in data:
         return None, None
-    height, width = (number_of(data[key], key) for key in ("render_height", "render_width"))
+    height, width = (pixels_of(data[key], key) for key in ("render_height", "render_width"))
     kind = entry.get("camera_type", data.get("camera_type", "perspective"))
     model = {"perspective": "PINHOLE", "fisheye": "OPENCV_FISHEYE"}.get(kind, str(kind).upper()[:40] or "PINHOLE")
     if model == "EQUIRECTANGULAR":
@@ -78,7 +80,7 @@ def write(export: Export) -> dict[str, bytes]:
     times = export.times if export.moves else np.zeros(1)
     pictures = export.pictures()
     size = pictures[0].lens
-    document = {
+    document: dict[str, Any] = {
         "camera_type": "perspective",
         "render_height": size.height,
         "render_width": size.width,

@@ -36,26 +36,31 @@ class Content:
         self.path = None if isinstance(source, bytes) else source
         self._given = source if isinstance(source, bytes) else None
 
+    @property
+    def _file(self) -> FilePath:
+        assert self.path is not None  # or its bytes were given
+        return self.path
+
     @cached_property
     def head(self) -> bytes:
         """The first 4 KB."""
         if self._given is not None:
             return self._given[:4096]
-        size_of(self.path)
+        size_of(self._file)
         try:
-            with self.path.open("rb") as file:
+            with self._file.open("rb") as file:
                 return file.read(4096)
         except OSError as error:
-            raise ValueError(f"{self.path.name!r:.80} can't be read: {error.strerror}") from None
+            raise ValueError(f"{self._file.name!r:.80} can't be read: {error.strerror}") from None
         except _BROKEN_ARCHIVE as error:
-            raise ValueError(f"{self.path.name!r:.80} can't be read from its archive: {error!s:.80}") from None
+            raise ValueError(f"{self._file.name!r:.80} can't be read from its archive: {error!s:.80}") from None
 
     @cached_property
     def data(self) -> bytes:
         """All of it."""
         limit = MAX_LISTING_BYTES if self._is_listing else MAX_FILE_BYTES
         if self._given is None:
-            return read_bytes(self.path, limit)
+            return read_bytes(self._file, limit)
         if len(self._given) > limit:
             raise ValueError(f"a camera file has at most {limit >> 20} MB, this one has {len(self._given) / 1e6:.0f}")
         return self._given
@@ -147,10 +152,10 @@ class Content:
                 archive = zipfile.ZipFile(io.BytesIO(self._given))
                 archive.filename = "archive.zip"  # paths in it begin so
                 return archive
-            size = size_of(self.path)
+            size = size_of(self._file)
             if size > MAX_ARCHIVE_BYTES:
                 raise ValueError(f"an archive has at most {MAX_ARCHIVE_BYTES >> 30} GB, this one has {size / 1e9:.0f}")
-            return zipfile.ZipFile(self.path.open("rb"))
+            return zipfile.ZipFile(self._file.open("rb"))
         except (OSError, *_BROKEN_ARCHIVE):
             raise ValueError("this file is a zip archive that can't be opened: it is cut short or damaged") from None
 
@@ -176,7 +181,7 @@ class Content:
         """A file of that name in the same folder, if there is one."""
         if self.path is None:
             return None
-        path = self.path.parent / name
+        path = self.path.parent / name  # type: ignore[operator]  # the stub of zipfile.Path.parent says less than it is
         return path if path.is_file() else None
 
 

@@ -79,6 +79,14 @@ def number_of(value: Any, key: str) -> float:
     return value
 
 
+def pixels_of(value: Any, key: str) -> int:
+    """A picture's width or height."""
+    pixels = number_of(value, key)
+    if pixels != int(pixels):
+        raise ValueError(f"{key} must be a whole number of pixels, got {value}")
+    return int(pixels)
+
+
 def numbers_in(words: list[str], what: str) -> list[float]:
     """Numbers of a line of text.  Raises: ValueError that names ``what`` if one is none, or not finite."""
     try:

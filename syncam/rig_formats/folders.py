@@ -40,7 +40,7 @@ def read_folder(folder: FilePath, read: Reader) -> CameraFile:
         return _said(read(Content(path)), folder, path, [])
     if models := models_in(folder):
         return _said(read(Content(models[0])), folder, models[0], models[1:])
-    entries = sorted(folder.iterdir(), key=lambda path: path.name)
+    entries: list[FilePath] = sorted(folder.iterdir(), key=lambda path: path.name)
     folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__"))]
     files = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in _EXTENSIONS]
     if len(folders) == 1 and not files:  # as archives of a folder have it

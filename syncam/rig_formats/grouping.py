@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from operator import attrgetter
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -52,15 +51,15 @@ def by_camera(shots: Sequence[Shot], notes: list[str]) -> list[Sequence[Shot]]:
 
 def _groupings(shots: Sequence[Shot]) -> Iterable[list[list[Shot]]]:
     """Ways to put the pictures together, the most credible first."""
-    for told in ("view", "camera"):
-        if all(getattr(shot, told) is not None for shot in shots):
-            yield _grouped(shots, attrgetter(told))
-    folders = _grouped(shots, lambda shot: PurePosixPath(shot.path).parent)
+    for told in ([shot.view for shot in shots], [shot.camera for shot in shots]):
+        if None not in told:
+            yield _grouped(shots, told)
+    folders = _grouped(shots, [PurePosixPath(shot.path).parent for shot in shots])
     if len(folders) > 1:
         yield folders
     yield [list(shots)]  # one camera, if no two pictures are of one moment
     yield from sorted(_by_name(shots), key=len)
-    still = _grouped(shots, lambda shot: shot.c2w.round(6).tobytes())
+    still = _grouped(shots, [shot.c2w.round(6).tobytes() for shot in shots])
     if all(len(group) > 1 for group in still):
         yield still
 
@@ -72,13 +71,12 @@ def _by_name(shots: Sequence[Shot]) -> list[list[list[Shot]]]:
     for slot in range(1, max(map(len, pieces)), 2):
         rests = [tuple(piece[:slot] + piece[slot + 1 :]) for piece in pieces]
         if 1 < len(set(rests)) < len(shots):
-            rest = iter(rests)
-            groupings.append(_grouped(shots, lambda _, rest=rest: next(rest)))
+            groupings.append(_grouped(shots, rests))
     return groupings
 
 
-def _grouped(shots: Sequence[Shot], key: Callable[[Shot], Hashable]) -> list[list[Shot]]:
+def _grouped(shots: Sequence[Shot], keys: Iterable[Hashable]) -> list[list[Shot]]:
     groups: dict[Hashable, list[Shot]] = {}
-    for shot in shots:
-        groups.setdefault(key(shot), []).append(shot)
+    for shot, key in zip(shots, keys, strict=True):
+        groups.setdefault(key, []).append(shot)
     return list(groups.values())

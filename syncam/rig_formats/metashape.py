@@ -15,7 +15,7 @@ import numpy as np
 from syncam.cameras import Intrinsics, LensModel
 from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, Source, Track, finish
 from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import MAX_LABEL, numbers_in
+from syncam.rig_formats.fields import MAX_LABEL, numbers_in, pixels_of
 from syncam.rig_formats.format import Format
 from syncam.rig_formats.lens_models import lens_of
 
@@ -80,7 +80,8 @@ def _lens(sensor: ET.Element) -> Lens:
     resolution = sensor.find("resolution") if resolution is None else resolution
     if resolution is None:
         return None, None
-    width, height = numbers_in([resolution.get("width", ""), resolution.get("height", "")], "the resolution")
+    size = numbers_in([resolution.get("width", ""), resolution.get("height", "")], "the resolution")
+    width, height = (pixels_of(side, "the resolution") for side in size)
     model = _MODELS.get(sensor.get("type", adjusted.get("type", "frame")), str(sensor.get("type")).upper()[:40])
     given = {e.tag: numbers_in([(e.text or "").strip()], e.tag)[0] for e in adjusted if e.tag != "resolution"}
     if model == "EQUIRECTANGULAR":

@@ -13,7 +13,7 @@ import numpy as np
 from syncam.cameras import Intrinsics, rotations_of
 from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, Source, Track, finish
 from syncam.rig_formats.content import Content, FilePath
-from syncam.rig_formats.fields import OPENGL, number_of, pose_of, vector_of
+from syncam.rig_formats.fields import OPENGL, number_of, pixels_of, pose_of, vector_of
 from syncam.rig_formats.format import Format
 
 _T = [f"t_{row}{column}" for row in range(3) for column in range(4)]
@@ -38,9 +38,9 @@ def _polycam_track(content: Content, where: str) -> Track:
     if not _is_polycam(content):
         raise ValueError(f"{where} is not one of Polycam's cameras: {', '.join(_T[:3])}, ... are missing")
     matrix = np.array([number_of(entry[key], f"{where}: {key}") for key in _T], np.float64).reshape(3, 4)
-    lens = Intrinsics(
-        *(number_of(entry.get(key), f"{where}: {key}") for key in ("fx", "fy", "cx", "cy", "width", "height"))
-    )
+    fx, fy, cx, cy = (number_of(entry.get(key), f"{where}: {key}") for key in ("fx", "fy", "cx", "cy"))
+    width, height = (pixels_of(entry.get(key), f"{where}: {key}") for key in ("width", "height"))
+    lens = Intrinsics(fx, fy, cx, cy, width, height)
     name = content.path.stem if content.path is not None and isinstance(content.path.name, str) else ""
     return Track(
         name[-80:], [np.vstack([matrix, [0, 0, 0, 1]]) @ OPENGL], lens, Source(f"{name}.jpg") if name else None
@@ -76,7 +76,7 @@ def read_record3d(content: Content) -> CameraFile:
         raise ValueError(f"Record3D's metadata has 1 to {MAX_CAMERAS} poses, got {len(data['poses'])}")
     k = vector_of(data["K"], 9, "K")
     cx, cy = (k[6], k[7]) if k[8] == 1 and (k[6] or k[7]) else (k[2], k[5])
-    width, height = (number_of(data.get(key), key) for key in ("w", "h"))
+    width, height = (pixels_of(data.get(key), key) for key in ("w", "h"))
     poses = []
     for number, values in enumerate(data["poses"], 1):
         pose = vector_of(values, 7, f"pose {number}")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from syncam.cameras import Rig
 from syncam.rig_formats.camera_file import CameraFile
@@ -108,7 +109,7 @@ def _read_preset(name: str) -> CameraFile:
     raise ValueError(f"no preset is called {name!r}; there are: {', '.join(list_presets())}")
 
 
-def _moved_to_ring(file: CameraFile, **ring: float) -> CameraFile:
+def _moved_to_ring(file: CameraFile, **ring: Any) -> CameraFile:
     for key, value in ring.items():
         allowed = file.rings.get(key, ())
         if value not in allowed:

@@ -46,8 +46,9 @@ def read(content: Content) -> CameraFile:
     notes = [f"It doesn't tell its pictures' size; {width}x{height} is assumed.", NO_SCALE]
     if (lenses != lenses[0]).any():
         notes.append("Its lens zooms; the first one is kept.")
-    lens = Intrinsics(*(lenses[0] * [width, height, width, height]).tolist(), *SIZE)
-    track = Track("", [inverse_of(np.vstack([pose, [0, 0, 0, 1]])) for pose in poses], lens, None, times)
+    fx, fy, cx, cy = (lenses[0] * [width, height, width, height]).tolist()
+    lens = Intrinsics(fx, fy, cx, cy, width, height)
+    track = Track("", [inverse_of(np.vstack([pose, [0, 0, 0, 1]])) for pose in poses], lens, None, times.tolist())
     return finish([track], FORMAT.name, FORMAT.title, notes)
 
 

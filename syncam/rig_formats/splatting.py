@@ -12,7 +12,7 @@ import json
 from syncam.cameras import Intrinsics
 from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Source, Track, finish
 from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import label_of, number_of, pose_of, rotation_of, rows_of, vector_of
+from syncam.rig_formats.fields import label_of, number_of, pixels_of, pose_of, rotation_of, rows_of, vector_of
 from syncam.rig_formats.format import Export, Format
 
 _KEYS = {"position", "rotation", "fx", "fy", "width", "height"}
@@ -29,7 +29,8 @@ def read(content: Content) -> CameraFile:
         where = f"camera {number}"
         if not isinstance(entry, dict) or not set(entry) >= _KEYS:
             raise ValueError(f"{where}: expected {', '.join(sorted(_KEYS))}")
-        width, height, fx, fy = (number_of(entry[key], f"{where}: {key}") for key in ("width", "height", "fx", "fy"))
+        width, height = (pixels_of(entry[key], f"{where}: {key}") for key in ("width", "height"))
+        fx, fy = (number_of(entry[key], f"{where}: {key}") for key in ("fx", "fy"))
         lens = Intrinsics(fx, fy, width / 2, height / 2, width, height)
         c2w = pose_of(rotation_of(entry["rotation"], f"{where}: rotation"), vector_of(entry["position"], 3, where))
         label = label_of(entry, "img_name")
@@ -38,7 +39,7 @@ def read(content: Content) -> CameraFile:
 
 
 def write(export: Export) -> dict[str, bytes]:
-    entries = []
+    entries: list[dict] = []
     for picture in export.pictures():
         lens = picture.lens
         size = {"width": lens.width, "height": lens.height}

@@ -22,7 +22,17 @@ from syncam.rig_formats.camera_file import (
     label_of_path,
 )
 from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import OPENGL, OPENGL_AXES, json_lines, label_of, matrix_of, number_of, rows_of, text_of
+from syncam.rig_formats.fields import (
+    OPENGL,
+    OPENGL_AXES,
+    json_lines,
+    label_of,
+    matrix_of,
+    number_of,
+    pixels_of,
+    rows_of,
+    text_of,
+)
 from syncam.rig_formats.format import Export, Format, Picture
 from syncam.rig_formats.grouping import Shot, by_camera
 from syncam.rig_formats.lens_models import lens_of, to_nerfstudio
@@ -57,7 +67,8 @@ def _timed(content: Content) -> bool:
 
 def read(content: Content) -> CameraFile:
     data = content.json
-    entries, shots, notes = data["frames"], [], []
+    entries, shots = data["frames"], []
+    notes: list[str] = []
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_CAMERAS:
         raise ValueError(f'"frames" must be a list of 1 to {MAX_CAMERAS}')
     for number, entry in enumerate(entries, 1):
@@ -83,7 +94,7 @@ def read(content: Content) -> CameraFile:
     tracks = []
     for taken in by_camera(shots, notes):
         source, first = _source_of(taken[0].path) if len(taken) == 1 else None, taken[0]
-        times = [shot.time for shot in taken] if first.time is not None and len(taken) > 1 else None
+        times = [shot.time for shot in taken if shot.time is not None] if len(taken) > 1 else None
         tracks.append(Track(first.label, [s.c2w for s in taken], first.lens, source, times, first.lens_model))
     row = DNERF if _timed(content) else NERFSTUDIO
     return finish(tracks, row.name, row.title, notes)
@@ -124,13 +135,14 @@ def lens_from_keys(entry: dict, notes: list[str]) -> tuple[Intrinsics | None, Le
         guess = "800x800 is assumed, as in D-NeRF" if cx is None or cy is None else "twice its centre is assumed"
         notes.append(f"It doesn't tell its pictures' size; {guess}.")
         width, height = width or 2 * (cx or 400), height or 2 * (cy or 400)
-    for axis, side in (("fx", width), ("fy", height)):
-        if focal[axis] is None and angles[axis] is not None:
-            focal[axis] = Intrinsics.from_hfov(math.degrees(angles[axis]), side, side).fx
+    columns, rows = pixels_of(width, "width"), pixels_of(height, "height")
+    for axis, side in (("fx", columns), ("fy", rows)):
+        if focal[axis] is None and (angle := angles[axis]) is not None:
+            focal[axis] = Intrinsics.from_hfov(math.degrees(angle), side, side).fx
     focal = {"fx": focal["fx"] or focal["fy"], "fy": focal["fy"] or focal["fx"]}
     values = {name: value for name, value in (*focal.items(), ("cx", cx), ("cy", cy)) if value is not None}
     values |= {name: float(number_of(entry[name], name)) for name in _DISTORTION if name in entry}
-    return lens_of(model, width, height, values)
+    return lens_of(model, columns, rows, values)
 
 
 def _model_of(entry: dict) -> str:

@@ -79,7 +79,7 @@ def changes_on_export(cameras: CameraList, to: str) -> list[str]:
         if any(told):
             sentences.append(sentence.format(numbers_of(told)))
 
-    held = [bool(c.lens_model) and row.holds_lens_model(c.lens_model) for c in listed]
+    held = [c.lens_model is not None and row.holds_lens_model(c.lens_model) for c in listed]
     unheld = [bool(c.lens_model) and not is_held for c, is_held in zip(listed, held, strict=True)]
     if "lens" not in row.holds:
         say(

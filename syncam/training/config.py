@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from syncam.precision import fastest_dtype
+
+Config = TypeVar("Config", bound="TrainConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class TrainConfig:
         return getattr(torch, self.dtype) if self.dtype else fastest_dtype(device)
 
     @classmethod
-    def from_words(cls, words: Iterable[str], **known) -> TrainConfig:
+    def from_words(cls: type[Config], words: Iterable[str], **known: Any) -> Config:
         """A configuration from ``name=value`` words.  Raises: ValueError for an unknown name or an unfit value."""
         defaults = {field.name: field.default for field in fields(cls)}
         for word in words:
