@@ -1,19 +1,11 @@
-"""The tables of ``python -m syncam evaluate``, of one scene and with a shape reader that has seen little."""
+"""The tables of ``python -m syncam evaluate``, of one scene."""
 
 import json
-from functools import partial
 
-import pytest
 from PIL import Image
 
 from syncam.__main__ import main
 from syncam.evaluation import table
-from syncam.evaluation.shape_reader import shape_reader
-
-
-@pytest.fixture(autouse=True)
-def reader(monkeypatch):
-    monkeypatch.setattr("syncam.evaluation.measures.shape_reader", partial(shape_reader, 8, 1))
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
@@ -25,7 +17,7 @@ def test_the_table_sets_the_model_beside_the_renderer_and_views_that_know_nothin
     assert main(["evaluate", "--num-scenes", "1", "--out", str(tmp_path)]) == 0
     figures = json.loads((tmp_path / "figures.json").read_text())
     rows = rows_of(capsys.readouterr().out)
-    assert len(rows["shape as asked, %"]) == len(figures) == 7
+    assert len(rows["kind of subject as asked, %"]) == len(figures) == 7
     errors = {name: column[table.REPROJECTION] for name, column in figures.items()}
     assert (
         errors["renderer"] < 1 < errors["a seed for each view"] and errors["4 views"] < errors["a seed for each view"]

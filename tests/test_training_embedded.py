@@ -1,6 +1,7 @@
 """Training in miniature: the real stages, a tiny network, a few steps."""
 
 import csv
+import random
 import shutil
 
 import numpy as np
@@ -9,12 +10,25 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from syncam import toyworld
+from syncam.backbones.embedded import (
+    PatchCodec,
+    PreTrainedTokenizerFast,
+    UMT5EncoderModel,
+    build_text_encoder,
+    build_tokenizer,
+    build_transformer,
+)
 from syncam.backbones.wan import MultiViewWanTransformer
 from syncam.cameras import Intrinsics, Rig
 from syncam.multiview import camera_features
 from syncam.pipeline import Pipeline
 from syncam.shot import Shot
-from syncam.training.embedded import CLOSE_UP, EmbeddedConfig, close_up, train_embedded
+from syncam.training.carry_over import carry_over
+from syncam.training.config import EmbeddedConfig
+from syncam.training.embedded import train_embedded
+from syncam.training.latents import CLOSE_UP, GEOMETRY_DIM, POSITION_UNIT_M, close_up, describe_geometry
+from syncam.training.loop import given_views
 
 TINY = {
     "num_scenes": 4,
@@ -74,13 +88,15 @@ def test_a_close_up_holds_the_subject_and_the_rays_of_its_latents():
     rays = camera_features(c2w[:, :1], False, 5.0, lenses, (8, 8)).unflatten(2, (8, 8)).movedim(-1, 1)
     weight = torch.full((2, 1, 8, 8), 0.5)
     weight[0, 0, 6, 1], weight[1, 0, 2:4, 4:6] = 9.0, 3.0
-    inside, loads, moved = close_up(rays, weight, lenses, torch.Generator().manual_seed(0))
+    inside, same, loads, moved = close_up(rays, rays, weight, lenses, torch.Generator().manual_seed(0))
     expected = camera_features(c2w[:, :1], False, 5.0, moved, (CLOSE_UP, CLOSE_UP))
-    assert torch.allclose(inside.movedim(1, -1).flatten(2, 3), expected)
+    assert torch.allclose(inside.movedim(1, -1).flatten(2, 3), expected) and torch.equal(same, inside)
     assert torch.allclose(loads.mean((2, 3)), torch.ones(2, 1))
     assert (loads[0] > 1).sum() == 1 and (loads[1] > 1).sum() == 4
     anywhere = {
-        tuple(close_up(rays, torch.ones(2, 1, 8, 8), lenses, torch.Generator().manual_seed(n))[2][0, :2, 2].tolist())
+        tuple(
+            close_up(rays, rays, torch.ones(2, 1, 8, 8), lenses, torch.Generator().manual_seed(n))[3][0, :2, 2].tolist()
+        )
         for n in range(9)
     }
     assert len(anywhere) > 3
@@ -116,3 +132,56 @@ def test_every_variant_of_the_comparison_trains_and_is_told_by_its_files(start, 
     pipeline = Pipeline.load(str(config.out / "model"))
     assert pipeline.card.relative_poses == config.relative_poses
     assert pipeline.backbone.token_rays == config.token_rays
+
+
+def test_what_was_learned_is_carried_over_to_another_autoencoder_and_other_words(start, tmp_path):
+    """Where the new basis is the old one turned, the new model's velocity is the old one's, turned likewise."""
+    source = start("old", base_steps=0, multiview_steps=1).out / "model"
+    target = tmp_path / "new"
+    codec = PatchCodec.from_pretrained(source / "vae")
+    turn = torch.linalg.qr(torch.randn(codec.basis.shape[0], codec.basis.shape[0]))[0]
+    flat = [1.0] * len(turn)
+    with torch.no_grad():
+        codec.basis.copy_(turn @ codec.basis)
+    codec.save_pretrained(target / "vae")
+    build_tokenizer(["a red ball and a purple unicorn"]).save_pretrained(target / "tokenizer")
+    old = MultiViewWanTransformer.from_pretrained(source / "transformer", latents_std=flat).float()
+    with torch.no_grad():  # trust is of each channel by itself, so it cannot be turned: here it is the same for all
+        for name in ("weight", "bias"):
+            getattr(old.proj_out, name).unflatten(0, (4, 2, len(turn)))[:, 1].zero_()
+    old.save_pretrained(source / "transformer")
+    words = build_text_encoder(vocab_size=9)
+    new = build_transformer(flat, width=64, layers=2)
+    carry_over(source, target, words, new)
+    inputs = torch.randn(2, len(turn), 5, 4, 4), torch.full((2,), 1000.0), torch.randn(2, 3, 64)
+    turned = torch.einsum("nc,bcfhw->bnfhw", turn, inputs[0])
+    expected = torch.einsum("nc,bcfhw->bnfhw", turn, old(*inputs).sample)
+    assert torch.allclose(new(turned, *inputs[1:]).sample, expected, atol=1e-4)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(source / "tokenizer")
+    table = UMT5EncoderModel.from_pretrained(source / "text_encoder").get_input_embeddings().weight
+    own = build_tokenizer(["a red ball and a purple unicorn"]).get_vocab()
+    red, unicorn = (words.get_input_embeddings().weight[own[word]] for word in ("red", "unicorn"))
+    assert torch.equal(red, table[tokenizer.get_vocab()["red"]].float()) and unicorn.abs().sum() > 0
+
+
+def test_any_number_of_views_but_not_all_are_given_in_some_scenes():
+    config = EmbeddedConfig(given_views=0.5)
+    given = given_views(400, 4, config, torch.Generator().manual_seed(0)).view(400, 4)
+    number = given.sum(1)
+    assert set(number.tolist()) == {0, 1, 2, 3} and 120 < (number == 0).sum() < 280
+    assert given.any(0).all()  # any of them, not always the first
+    assert not given_views(50, 1, config, torch.Generator().manual_seed(0)).any()
+
+
+def test_what_a_latent_shows_of_a_subject_and_where_that_is():
+    scene = toyworld.Scene.sample(random.Random(1), kind="horse", motion="stand")
+    c2w = Rig.from_text("4,15,20;6,30,-100").c2w(np.linspace(0, 1, toyworld.NUM_FRAMES))
+    layers = toyworld.render_layers(scene, c2w)
+    known = describe_geometry(layers, c2w).float()
+    assert known.shape == (2, GEOMETRY_DIM, 5, 8, 8)
+    covered = known[:, :-3].sum(1)
+    assert covered.max() <= 1.001 and covered.mean() == pytest.approx((layers.part >= 0)[:, 1:].mean(), rel=0.1)
+    full = covered > 0.5
+    places = POSITION_UNIT_M * (known[:, -3:] / covered.unsqueeze(1)).movedim(1, -1)[full]
+    middle = torch.from_numpy(scene.trajectory(np.zeros(1))[0][0]).float()
+    assert ((places - middle).norm(dim=-1) < 1.6).all()  # a horse is less than three metres long

@@ -1,7 +1,7 @@
 """Whether several views show the subject in one place of the world, at one time.
 
 ``places`` everywhere: the subject's centre in pixels, (v, t, 2), NaN where a view does not show it
-(:func:`syncam.evaluation.subject.subject_places`). The cameras are those that were asked for.
+(:func:`syncam.evaluation.subject_reader.subject_places`). The cameras are those that were asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from syncam.cameras import Intrinsics
 from syncam.video import MultiViewVideo
 
 SCENE_SIZE_M = 4.0  # across: no subject goes further than 2 m from the centre
+MIN_PIXELS = 8  # of a subject that counts as found, in a picture 128 pixels wide
 FAR_M = 1e4  # as good as infinitely far
 MIN_SINE = 0.25  # of the angle between two directions that can fix a place
 
@@ -88,13 +89,35 @@ def off_the_world(video: MultiViewVideo, places: np.ndarray, scene: toyworld.Sce
     """
     found = places_in_the_world(video, places, range(1, len(places)))
     truth = scene.trajectory(np.linspace(0, 1, video.num_frames))[0]
-    truth[:, 2] -= 0.5 * scene.radius_m if scene.shape == "cone" else 0.0  # a quarter of its height above its base
+    if scene.subject.kind == "cone":
+        truth[:, 2] -= (
+            0.5 * scene.subject.movement().scale * scene.subject.anatomy.middle_m
+        )  # a quarter of its height up
     return _percent_of_scene(found - truth)
 
 
 def _percent_of_scene(offsets_m: np.ndarray) -> np.ndarray:
     distances = np.linalg.norm(offsets_m, axis=-1)
     return 100 * distances[np.isfinite(distances)] / SCENE_SIZE_M
+
+
+def headings_apart(video: MultiViewVideo, places: np.ndarray, heading_deg: np.ndarray) -> np.ndarray:
+    """By how many degrees the views differ on which way the subject looks: (n,), one for each view and moment.
+
+    Each view's heading is turned into the world, and compared with that of the view which agrees most with the others.
+    Args: ``heading_deg`` (v, t) as a camera sees it, see :class:`syncam.evaluation.subject_reader.Reading`.
+    """
+    lens, c2w = video.lens(), video.c2w()
+    in_camera = np.concatenate([places, np.ones((*places.shape[:2], 1))], -1) @ np.linalg.inv(lens.K).T
+    rays = np.einsum("vtij,vtj->vti", c2w[..., :3, :3], in_camera)
+    in_world = heading_deg + np.degrees(np.arctan2(-rays[..., 1], -rays[..., 0]))
+    apart: list[np.ndarray] = []
+    for moment in in_world.T:
+        seen = moment[np.isfinite(moment)]
+        if len(seen) >= 2:
+            between = np.abs((seen[:, None] - seen + 180) % 360 - 180)
+            apart.append(between[between.sum(1).argmin()])
+    return np.concatenate(apart) if apart else np.zeros(0)
 
 
 def lags(places: np.ndarray, longest: int = 3) -> list[int]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from syncam import toyworld
 from syncam.cameras import look_at_centre
-from syncam.evaluation.subject import subject_mask
+from syncam.evaluation.subject_reader import subject_reader
 
 
 class CameraReader:
@@ -27,7 +27,7 @@ class CameraReader:
 
     def read(self, frame: np.ndarray) -> np.ndarray:
         """frame (h, w, 3) -> distance in metres, elevation and azimuth in degrees."""
-        mask = subject_mask(frame, self.scene.colour)
+        mask = subject_reader().masks(frame[None])[0] > 0.3
         coarse, weight = self._shrunk(frame, mask, self.COARSE)
         errors = np.einsum("nhwc,hw->n", np.minimum((self.stages - coarse) ** 2, 0.02), weight)
         fine = self._shrunk(frame, mask, self.FINE)
@@ -41,7 +41,7 @@ class CameraReader:
         small = frame.reshape(size, side, size, side, 3).mean((1, 3)) / 255
         near = torch.from_numpy(mask).float()[None, None]
         near = nn.functional.max_pool2d(near, 2 * (len(mask) // 16) + 1, 1, len(mask) // 16)
-        near = nn.functional.max_pool2d(near, side)[0, 0].numpy()
+        near = nn.functional.max_pool2d(near, len(mask) // size)[0, 0].numpy()
         return small, 1.0 - near
 
     def _refined(self, place: np.ndarray, picture: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, float]:

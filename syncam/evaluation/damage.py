@@ -1,6 +1,6 @@
 """What a model may leave in a picture that a renderer does not: blur, ripples, patches that don't meet.
 
-Readers are trained and tested on frames damaged in these ways, so that they read what is shown and not how well.
+The subject reader is trained and tested on frames damaged in these ways: it reads what is shown, not how well.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import nn
 
+MAX_BLUR = 2.0  # deviation in pixels of a frame that is 128 high
 MAX_RIPPLE = 14  # levels of 255
 MAX_SHIFT = 2.0  # pixels, of a patch
 

@@ -5,51 +5,63 @@ The renderer's own videos, whose truth is known, tell how exact each measure is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from syncam import toyworld
-from syncam.evaluation.agreement import halves_apart, lags, off_the_world, reprojection_errors
+from syncam.evaluation.agreement import halves_apart, headings_apart, lags, off_the_world, reprojection_errors
 from syncam.evaluation.camera_reader import CameraReader
-from syncam.evaluation.shape_reader import shape_reader
-from syncam.evaluation.subject import shown_colour, subject_places
+from syncam.evaluation.outline import outline_width
+from syncam.evaluation.subject_reader import KINDS, subject_places, subject_reader
 from syncam.video import MultiViewVideo
 
 
-def measure(video: MultiViewVideo, colour: str) -> dict[str, np.ndarray]:
-    """Measures a video whose prompt asked for a subject of ``colour``; only the colour need be known.
+def measure(video: MultiViewVideo) -> dict[str, np.ndarray]:
+    """How well the views of any video of the toy world agree.
 
-    Returns: ``found`` (v, t) bool, ``colour`` (v,) bool and ``reprojection`` (n,), see :func:`reprojection_errors`.
+    Returns: ``found`` (v, t) bool, and ``reprojection`` (n,), see :func:`reprojection_errors`.
     """
-    places = subject_places(video.frames, colour)
-    moment = video.frames[:, video.num_frames // 2]
+    places = subject_places(video.frames)
+    return {"found": np.isfinite(places[..., 0]), "reprojection": reprojection_errors(video, places)}
+
+
+def measure_scene(
+    video: MultiViewVideo, scene: toyworld.Scene, of_this_scene: bool = False, among: Sequence[str] = KINDS
+) -> dict[str, np.ndarray]:
+    """Measures a video whose prompt described ``scene`` in full: also what is shown, from where, and when.
+
+    Args: ``of_this_scene``: whether the subject stands where it does in ``scene``, which no prompt tells; ``among``:
+        the kinds of subjects that the model knows.
+    Returns: as :func:`measure`, with
+
+        ``halves`` (n,), see :func:`halves_apart`, ``world`` (n,), see :func:`off_the_world`;
+        ``kind`` and ``colour`` (v,) bool, whether they are as asked; ``outline`` (v,), see :func:`outline_width`;
+        ``heading`` (n,) in degrees, see :func:`headings_apart`, of animals; ``lag`` (pairs,) in frames;
+        ``elevation`` (v,) in degrees and ``distance`` (v,) in percent: how far the camera in the picture is from where
+        it was asked to be.
+    """
+    subject, moment = scene.subject, video.num_frames // 2
+    frames, reader = video.frames[:, moment], subject_reader()
+    clip, read = reader.read(video.frames.reshape(-1, *video.frames.shape[2:])), reader.read(frames, among)
+    places = clip.places.reshape(*video.frames.shape[:2], 2)
+    heading = clip.heading_deg.reshape(places.shape[:2])
+    asked, camera_reader = orbit_places(video.c2w()[:, moment]), CameraReader(scene)
+    seen = np.stack([camera_reader.read(frame) for frame in frames])
+    rises = subject.motion in ("bounce", "jump") and not any(camera.moves for camera in video.rig.cameras)
     return {
         "found": np.isfinite(places[..., 0]),
-        "colour": np.array([shown_colour(frame, colour) == colour for frame in moment]),
         "reprojection": reprojection_errors(video, places),
+        "halves": halves_apart(video, places),
+        "world": off_the_world(video, places, scene) if of_this_scene else np.zeros(0),
+        "kind": read.found & (read.kinds == subject.kind),
+        "colour": read.found & (read.colours == subject.colour),
+        "heading": headings_apart(video, places, heading) if subject.kind in toyworld.ANIMALS else np.zeros(0),
+        "outline": outline_width(frames, reader.masks(frames)),
+        "distance": 100 * np.abs(seen[:, 0] / asked[:, 0] - 1),
+        "elevation": np.abs(seen[:, 1] - asked[:, 1]),
+        "lag": np.array(lags(places) if rises else []),
     }
-
-
-def measure_scene(video: MultiViewVideo, scene: toyworld.Scene, of_this_scene: bool = False) -> dict[str, np.ndarray]:
-    """Measures a video whose prompt described ``scene`` in full: also shape, cameras, and the timing of a bounce.
-
-    Args: ``of_this_scene``: whether the subject stands where it does in ``scene``, which no prompt tells.
-    Returns: as :func:`measure`, with ``halves`` (n,), see :func:`halves_apart`, ``world`` (n,), see
-        :func:`off_the_world`, ``shape`` (v,) bool, ``elevation`` (v,) in degrees and ``distance`` (v,) in percent (how
-        far the camera in the picture is from where it was asked to be), and ``lag`` (pairs,) in frames.
-    """
-    figures, moment = measure(video, scene.colour), video.num_frames // 2
-    frames, reader = video.frames[:, moment], CameraReader(scene)
-    places = subject_places(video.frames, scene.colour)
-    figures["halves"] = halves_apart(video, places)
-    figures["world"] = off_the_world(video, places, scene) if of_this_scene else np.zeros(0)
-    figures["shape"] = np.array([shape == scene.shape for shape in shape_reader().read(frames, scene.colour)])
-    asked = orbit_places(video.c2w()[:, moment])
-    seen = np.stack([reader.read(frame) for frame in frames])
-    figures["distance"] = 100 * np.abs(seen[:, 0] / asked[:, 0] - 1)
-    figures["elevation"] = np.abs(seen[:, 1] - asked[:, 1])
-    bounces = scene.motion == "bounce" and not any(camera.moves for camera in video.rig.cameras)
-    figures["lag"] = np.array(lags(places) if bounces else [])
-    return figures
 
 
 def orbit_places(c2w: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from syncam import toyworld
 from syncam.cameras import Rig
 from syncam.evaluation.measures import measure_scene
-from syncam.model_card import SOLVERS
+from syncam.model_card import SOLVERS, ModelCard
 from syncam.pipeline import Pipeline
 from syncam.preview import CAMERA_COLOURS
 from syncam.shot import Shot
@@ -47,23 +47,37 @@ GUIDED_PARTS = {
     }
 }
 SWEEP = SOLVER_STEPS | GUIDANCE_SCALES | GUIDED_PARTS  # name of a line in the plot -> point on it -> fields of the shot
-FOUND, COLOUR, SHAPE = "subject found, %", "colour as asked, %", "shape as asked, %"
+FOUND, COLOUR, KIND = "subject found, %", "colour as asked, %", "kind of subject as asked, %"
 REPROJECTION = "reprojection error, % of width"
 ELEVATION, DISTANCE = "elevation error, degrees (median)", "distance error, % (median)"
 SECONDS = "seconds for four views (median)"
-SWEPT = (REPROJECTION, SHAPE, FOUND, COLOUR, ELEVATION, DISTANCE, SECONDS)
+SWEPT = (REPROJECTION, KIND, FOUND, COLOUR, ELEVATION, DISTANCE, SECONDS)
 SHEET_FRAMES = (0, 8, 16)
 SHEET_SCENES = 10
 # Where these conditions place the subject is known; of the others a prompt does not tell.
 OF_THIS_SCENE = ("renderer", "a given video, 3 new views", "the same, not shown it")
 
 
-def held_out(seed: int, number: int, num_views: int = 4, moving: float = 0.0) -> tuple[toyworld.Scene, Shot]:
-    """A scene and a shot of it, whose prompt says all of the scene that words can say; motions take turns."""
+def held_out(
+    seed: int, number: int, num_views: int = 4, moving: float = 0.0, card: ModelCard | None = None
+) -> tuple[toyworld.Scene, Shot]:
+    """A scene and a shot of it, whose prompt says all of the scene that words can say.
+
+    card: of a model that may not know all of this world's words: then the scene is one that it knows.
+    """
     rng = random.Random(f"held out {seed} {number}")
-    scene = toyworld.Scene.sample(rng, motion=toyworld.MOTIONS[number % len(toyworld.MOTIONS)])
+    while True:
+        scene = toyworld.Scene.sample(rng)
+        caption = scene.caption(rng, brief=0.0)
+        if card is None or not card.unknown_words(caption):
+            break
     rig = toyworld.sample_rig(rng, num_views, moving)
-    return scene, Shot(scene.caption(rng, brief=0.0), rig, seed=rng.randrange(2**31))
+    return scene, Shot(caption, rig, seed=rng.randrange(2**31))
+
+
+def known_kinds(card: ModelCard) -> tuple[str, ...]:
+    """The subjects of the toy world that a model has a word for."""
+    return tuple(kind for kind in toyworld.SUBJECTS if not card.unknown_words(kind))
 
 
 def views_apart(pipeline: Pipeline, shot: Shot) -> MultiViewVideo:
@@ -118,9 +132,9 @@ def evaluate(model: str, out: Path, num_scenes: int, seed: int, **settings) -> s
     sheet = []
     for number in tqdm(range(num_scenes), desc="scenes"):
         for name, (make, options) in conditions.items():
-            scene, shot = held_out(seed, number, **options)
+            scene, shot = held_out(seed, number, card=pipeline.card, **options)
             video = make(scene, replace(shot, **settings))
-            rows[name].append(measure_scene(video, scene, name in OF_THIS_SCENE))
+            rows[name].append(measure_scene(video, scene, name in OF_THIS_SCENE, known_kinds(pipeline.card)))
             if number < SHEET_SCENES and name in ("renderer", "4 views"):
                 sheet.append(video)
     figures = {name: summarise(row) for name, row in rows.items()}
@@ -142,10 +156,10 @@ def sweep(model: str, out: Path, num_scenes: int, seed: int) -> str:
     rows: dict[tuple, list[dict]] = {point: [] for point in points}
     seconds: dict[tuple, list[float]] = {point: [] for point in points}
     for number in tqdm(range(num_scenes), desc="scenes"):
-        scene, shot = held_out(seed, number)
+        scene, shot = held_out(seed, number, card=pipeline.card)
         for point, settings in points.items():
             video = pipeline.generate(replace(shot, **settings))
-            rows[point].append(measure_scene(video, scene, of_this_scene=False))
+            rows[point].append(measure_scene(video, scene, among=known_kinds(pipeline.card)))
             seconds[point].append(video.recipe["seconds"]["denoise"])
     figures = {point: summarise(row) | {SECONDS: float(np.median(seconds[point]))} for point, row in rows.items()}
     by_name = {f"{line}, {at}": column for (line, at), column in figures.items()}
@@ -157,12 +171,12 @@ def sweep(model: str, out: Path, num_scenes: int, seed: int) -> str:
 
 
 def sweep_plot(figures: dict[tuple, dict[str, float]]) -> go.Figure:
-    """Reprojection error and shape against steps, a line for each solver, and against scales of guidance."""
+    """Reprojection error and kind of subject against steps, a line for each solver, and against scales of guidance."""
     sides = ("denoising steps", SOLVER_STEPS), ("scale of guidance", GUIDANCE_SCALES)
     plot = make_subplots(2, 2, shared_xaxes=True, shared_yaxes=True, vertical_spacing=0.06, horizontal_spacing=0.03)
     for column, (axis, lines) in enumerate(sides, 1):
         for colour, line in zip(CAMERA_COLOURS[3 * column - 3 :], lines, strict=False):
-            for row, name in enumerate((REPROJECTION, SHAPE), 1):
+            for row, name in enumerate((REPROJECTION, KIND), 1):
                 values = [figures[line, at][name] for at in lines[line]]
                 style = {"line_color": colour, "name": line, "showlegend": row == 1}
                 plot.add_scatter(x=list(lines[line]), y=values, row=row, col=column, **style)
@@ -184,13 +198,16 @@ def summarise(row: list[dict[str, np.ndarray]]) -> dict[str, float]:
     return {
         FOUND: 100 * over(np.mean, joined["found"]),
         COLOUR: 100 * over(np.mean, joined["colour"]),
-        SHAPE: 100 * over(np.mean, joined["shape"]),
+        KIND: 100 * over(np.mean, joined["kind"]),
         REPROJECTION: over(np.mean, joined["reprojection"]),
         "the same, median over scenes": over(np.median, per_scene),
         "subject's place, half of the cameras against the others, % of the scene's size (median)": over(
             np.median, joined["halves"]
         ),
         "subject's place in the world, % of the scene's size (median)": over(np.median, joined["world"]),
+        "headings of the views apart, degrees (median)": over(np.median, joined["heading"]),
+        "front taken for back, %": 100 * over(np.mean, joined["heading"] > 120),
+        "outline, % of width (median)": over(np.nanmedian, joined["outline"]),
         ELEVATION: over(np.median, joined["elevation"]),
         DISTANCE: over(np.median, joined["distance"]),
         "pairs of views without lag, %": 100 * over(np.mean, joined["lag"] == 0),

@@ -56,14 +56,11 @@ def measured(result: MultiViewVideo) -> dict:
         return {}
     measures = importlib.import_module("syncam.evaluation.measures")  # needs torch: not before the model does
     words = split_words(result.recipe["prompt"])
-    colours = [word for word in words if word in measures.toyworld.COLOURS]
-    if not colours:
-        return {}
-    figures = measures.measure(result, colours[0])
+    figures = measures.measure(result)
     seen = {"subject_found_percent": round(100 * float(figures["found"].mean()), 1)}
     if len(figures["reprojection"]):
         seen["reprojection_error_percent_of_width"] = round(float(figures["reprojection"].mean()), 2)
-    lags = measures.lags(measures.subject_places(result.frames, colours[0]))
+    lags = measures.lags(measures.subject_places(result.frames))
     if lags and not {"bouncing", "jumping", "hopping"}.isdisjoint(words):
         seen["lag_frames"] = round(float(np.abs(lags).mean()), 1)
     return {"measured": seen}

@@ -28,7 +28,7 @@ class TrainConfig:
     ema_decay: float = 0.999
     cool_down: float = 0.3  # last part of a stage, in which the learning rate falls to zero
     text_dropout: float = 0.1
-    source_view: float = 0.15  # how often view 0 is given as a clean video (section 3.5 of the paper)
+    given_views: float = 0.25  # how often some of a scene's views are given clean (section 3.5 of the paper: one)
     save_minutes: float
     dtype: str = ""  # bfloat16 or float32, in which the model computes; empty: the faster one here, which is measured
 
@@ -56,3 +56,32 @@ class TrainConfig:
             except ValueError:
                 raise ValueError(f"{name} must be {kind.__name__}, got {value!r:.40}") from None
         return cls(**known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedConfig(TrainConfig):
+    """Everything that decides a run. ``steps`` of a stage is where it ends; the learning rate cools down towards it."""
+
+    out: Path = Path("runs/embedded")
+    num_scenes: int = 6_000
+    codec_clips: int = 300
+    base_steps: int = 800
+    multiview_steps: int = 8_000
+    views_per_step: int = 96
+    layers: int = 6
+    width: int = 256
+    frozen_base: bool = False  # the paper's way: only what the multi-view module added is trained
+    no_view_attention: bool = False  # for comparison: views never meet while training
+    relative_poses: bool = False  # for comparison: cameras as seen from view 0, as in the published weights
+    token_rays: bool = True  # the camera encoder reads every token's ray beside the pose
+    muon_lr: float = 4e-3
+    adamw_lr: float = 1e-3
+    save_minutes: float = 4.0
+    sheet_steps: int = 500  # how often a contact sheet of held-out scenes is drawn
+    compile: bool = False
+    init: Path | None = None  # a model folder to start from, instead of random weights
+    new_codec: bool = False  # fit autoencoder and words anew; what was learned with others is carried over
+    components: int = 192  # numbers in a latent
+    geometry_weight: float = 0.1  # of predicting parts and places from inside the network, beside the latents
+    geometry_until: float = 0.67  # of a stage's steps
+    least_noise: float = 0.3  # below this noise level an error counts no more than at it

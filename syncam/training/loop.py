@@ -211,11 +211,11 @@ def randomness(stage: str, step: int, rank: int, config: TrainConfig) -> tuple[r
 
 
 def given_views(num_scenes: int, num_views: int, config: TrainConfig, generator: torch.Generator) -> torch.Tensor:
-    """Which views are given clean, (b v,) bool: view 0 of some scenes, and none where a view is alone."""
-    given = torch.zeros(num_scenes, num_views, dtype=torch.bool)
-    if num_views > 1:
-        given[:, 0] = torch.rand(num_scenes, generator=generator) < config.source_view
-    return given.flatten()
+    """Which views are given clean, (b v,) bool: of some scenes any number from one to all but one, of most none."""
+    some = torch.rand(num_scenes, generator=generator) < config.given_views
+    number = 1 + (torch.rand(num_scenes, generator=generator) * (num_views - 1)).long()
+    order = torch.rand(num_scenes, num_views, generator=generator).argsort(1)
+    return (some[:, None] & (order < number[:, None]) & (num_views > 1)).flatten()
 
 
 def schedule(step: int, num_steps: int, cool_down: float) -> float:

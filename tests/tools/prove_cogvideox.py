@@ -24,7 +24,7 @@ from syncam.backbones import loading
 from syncam.backbones.cogvideox import CogVideoXBackbone
 from syncam.backbones.embedded import PatchCodec, build_tokenizer, clip_to_float
 from syncam.cameras import OrbitCamera, Rig
-from syncam.evaluation.measures import measure
+from syncam.evaluation.measures import measure_scene
 from syncam.evaluation.table import held_out
 from syncam.model_card import ModelCard
 from syncam.pipeline import Pipeline
@@ -32,7 +32,7 @@ from syncam.training.module import ModuleConfig, train_module
 
 SIZE, NUM_FRAMES, Z_DIM = 64, 9, 32
 WORDS = 6  # of a caption that are read: "a big red ball is standing"; the rest is the same for all scenes
-CORNER = {"shape": "ball", "size": "big", "motion": "still", "pattern": "tiles", "tone": "stone", "sky": "clear"}
+CORNER = {"kind": "ball", "size": "big", "motion": "still", "pattern": "tiles", "tone": "stone", "sky": "clear"}
 
 
 def stay_in_a_corner() -> None:
@@ -41,7 +41,8 @@ def stay_in_a_corner() -> None:
 
     def ball(rng: random.Random, **said: str) -> toyworld.Scene:
         scene = sample(rng, **CORNER)
-        return replace(scene, x_m=2 * scene.x_m, y_m=2 * scene.y_m)  # where is what the views have to agree on
+        subject = replace(scene.subject, x_m=2 * scene.subject.x_m, y_m=2 * scene.subject.y_m)
+        return replace(scene, subjects=(subject,))  # where is what the views have to agree on
 
     def rig(rng: random.Random, num_views: int, moving: float = 0.0) -> Rig:
         places = ((rng.uniform(4, 6), rng.uniform(10, 30), rng.uniform(-30, 30)) for _ in range(num_views))
@@ -90,7 +91,7 @@ def measured(pipeline: Pipeline, num_scenes: int) -> tuple[str, np.ndarray]:
     for number in range(num_scenes):
         scene, shot = held_out(0, number)
         video = pipeline.generate(replace(shot, num_inference_steps=12, guidance_scale=1.0))
-        rows.append(measure(video, scene.colour))
+        rows.append(measure_scene(video, scene))
         if number < 6:
             truth = toyworld.record(scene, shot.rig, NUM_FRAMES, SIZE)
             sheet += [np.concatenate([view[t] for view in v.frames for t in (0, 4, 8)], 1) for v in (truth, video)]
