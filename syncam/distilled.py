@@ -58,5 +58,11 @@ def card_of(model: str, base: str = "", loras: Iterable[str] = (), shift: float 
     note = f"{card.note} On the distilled base {known.name}: whether views agree in so few steps, nobody has measured."
     if known.licence:
         note += f" Its licence: {known.licence}."
-    few = {"solver": known.solver, "num_inference_steps": known.num_inference_steps, "guidance_scale": 1.0}
-    return replace(card, **few, shift=shift or known.shift or card.shift, note=note.strip())
+    return replace(
+        card,
+        solver=known.solver,
+        num_inference_steps=known.num_inference_steps,
+        guidance_scale=1.0,
+        shift=shift or known.shift or card.shift,
+        note=note.strip(),
+    )
