@@ -333,6 +333,21 @@ KNOWN_MODELS = {
         ),
     )
 }
+KNOWN_MODELS["wan2.2-5b"] = replace(
+    KNOWN_MODELS["wan2.1-1.3b"],
+    name="wan2.2-5b",
+    title="Wan2.2 TI2V 5B",
+    width=1280,
+    height=704,
+    num_frames=121,
+    max_frames=121,
+    size_multiple=32,
+    fps=24.0,
+    trained=KNOWN_MODELS["cogvideox-2b"].trained,
+    note="Nobody has trained the multi-view module for Wan2.2: these views will not agree until you do (see README).",
+    base="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+    weights="",
+)
 KNOWN_MODELS["cogvideox-5b"] = replace(
     KNOWN_MODELS["cogvideox-2b"],
     name="cogvideox-5b",

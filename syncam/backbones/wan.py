@@ -31,6 +31,7 @@ from torch import nn
 from syncam.backbones.base import Backbone
 from syncam.backbones.samplers import ConsistencyScheduler, FlowMatchScheduler
 from syncam.backbones.wan_embeddings import Float64Timesteps, MultiViewWanRope
+from syncam.model_card import ModelCard
 from syncam.multiview import (
     CAMERA_DIM,
     POSE_DIM,
@@ -302,7 +303,7 @@ def from_published_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class WanBackbone(Backbone):
-    """Wan2.1: flow matching, a float32 autoencoder with a mean and a deviation for each channel."""
+    """Wan2.1 and Wan2.2 TI2V: flow matching, a float32 autoencoder with a mean and a deviation for each channel."""
 
     pipeline_class = WanPipeline
     transformer_class = MultiViewWanTransformer
@@ -310,6 +311,11 @@ class WanBackbone(Backbone):
     transformer_config = {"float64_timesteps": True}
     vae_dtype = torch.float32
     frame_axis = 2
+
+    def __init__(self, card: ModelCard, pipe: WanPipeline):
+        # Wan2.2 gives every token a timestep, which differ where a picture is given; here all of a view's are the same
+        pipe.register_to_config(expand_timesteps=False)
+        super().__init__(card, pipe)
 
     @classmethod
     def renamed(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
