@@ -27,6 +27,7 @@ class FewSteps:
 # Sources: the cards and the inference code of the repositories, read in November 2025.
 KNOWN = (
     FewSteps("rCM", ("rcm", "wan"), "trigflow", 4),
+    FewSteps("AnyFlow", ("anyflow",), "euler", 4, 5.0, "NVIDIA's own"),
     FewSteps("self-forcing (DMD)", ("self_forcing",), "lcm", 4, 8.0),
     FewSteps("FastWan", ("fastwan",), "lcm", 3, 8.0),
     FewSteps("CausVid", ("causvid",), "lcm", 4, 8.0, "CC-BY-NC-4.0, not for commercial use"),

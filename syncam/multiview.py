@@ -150,12 +150,16 @@ class MultiViewTransformer(ModelMixin, ConfigMixin, CacheMixin):
         differing = [name for name in set(state) ^ set(model.state_dict()) if name in state or not model.is_added(name)]
         if differing:
             raise ValueError(f"this is not a base model for {cls.__name__}: {', '.join(sorted(differing)[:5])}")
-        model.load_state_dict(state, strict=False, assign=True)
-        for name, parameter in list(model.named_parameters()):
+        model.fill(state, base.dtype, base.device)
+        return model
+
+    def fill(self, state: Mapping[str, torch.Tensor], dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
+        """Give a model on the meta device the base model's tensors, without a copy, and an untrained module."""
+        self.load_state_dict(state, strict=False, assign=True)
+        for name, parameter in list(self.named_parameters()):
             if parameter.is_meta:
                 owner, _, leaf = name.rpartition(".")
-                empty = torch.empty_like(parameter, dtype=base.dtype, device=base.device)
-                setattr(model.get_submodule(owner), leaf, nn.Parameter(empty))
-        for block in model.multi_view_blocks():
+                empty = torch.empty_like(parameter, dtype=dtype, device=device)
+                setattr(self.get_submodule(owner), leaf, nn.Parameter(empty))
+        for block in self.multi_view_blocks():
             block.start_from_base()
-        return model

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import (
+    AnyFlowPipeline,
+    AnyFlowTransformer3DModel,
+    AutoencoderKLWan,
+    FlowMapEulerDiscreteScheduler,
+)
 from safetensors.torch import load_file, save_file
 
 from syncam import checkpoints
 from syncam.backbones import lora
+from syncam.backbones.embedded import build_text_encoder, build_tokenizer
 from syncam.backbones.loading import assemble
 from syncam.backbones.samplers import ConsistencyScheduler, trigflow_levels
 from syncam.backbones.wan import WanBackbone, from_published_names
@@ -21,7 +28,7 @@ from syncam.model_card import KNOWN_MODELS, ModelCard
 from syncam.pipeline import Pipeline
 from syncam.shot import Shot
 from tests.test_checkpoints import published
-from tests.tiny import WAN, Wan, randomised, save_base
+from tests.tiny import CHANNELS, TEXT_DIM, WAN, Wan, randomised, save_base
 
 DIM, FFN, RANK = 48, 96, 4
 LAYERS = {  # native names, ours, (outputs, inputs)
@@ -263,6 +270,55 @@ def test_four_steps_on_a_distilled_base_with_a_style_run_and_the_recipe_lists_th
     assert recipe["loras"][0]["file"] == "style.safetensors" and recipe["loras"][0]["strength"] == 0.5
     assert len(recipe["loras"][0]["sha256"]) == 64
     assert (frames["plain"] != frames["style"]).any()
+
+
+# ----------------------------------------------------------------------------------------------------------- flow maps
+
+
+@pytest.fixture(params=["r", "t-r"])
+def flow_map(request, tmp_path) -> Path:
+    """A tiny AnyFlow model of diffusers' own classes, as its repository holds it."""
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(["a red ball on the sand"])
+    statistics = {"latents_mean": [0.1] * CHANNELS, "latents_std": [0.5] * CHANNELS}
+    AnyFlowPipeline(
+        tokenizer=tokenizer,
+        text_encoder=build_text_encoder(len(tokenizer), width=TEXT_DIM, layers=1),
+        transformer=randomised(AnyFlowTransformer3DModel(**WAN, gate_value=0.25, deltatime_type=request.param)),
+        vae=AutoencoderKLWan(base_dim=4, z_dim=CHANNELS, num_res_blocks=1, **statistics),
+        scheduler=FlowMapEulerDiscreteScheduler(shift=5.0),
+    ).save_pretrained(tmp_path / "AnyFlow-tiny")
+    return tmp_path / "AnyFlow-tiny"
+
+
+def test_a_flow_map_with_an_untrained_module_is_the_stock_one_and_is_told_where_each_step_goes(flow_map):
+    card = replace(KNOWN_MODELS["wan2.1-1.3b"], shift=5.0)
+    backbone = assemble(WanBackbone, card, "", torch.float32, str(flow_map))
+    stock = AnyFlowTransformer3DModel.from_pretrained(flow_map / "transformer")
+    text = torch.randn(2, 8, TEXT_DIM)
+    backbone.use_solver("euler")
+    backbone.pipe.scheduler.set_timesteps(4)
+    theirs = FlowMapEulerDiscreteScheduler(shift=5.0)
+    theirs.set_timesteps(4)
+    ours = sample = Wan.latents(2)
+    with torch.no_grad():
+        for step, timestep in enumerate(theirs.timesteps):
+            assert float(backbone.pipe.scheduler.timesteps[step]) == pytest.approx(float(timestep), abs=1e-3)
+            t, r = (torch.full((2, 3), float(1000 * theirs.sigmas[step + i])) for i in (0, 1))
+            expected = stock(sample.transpose(1, 2), t, r, text).sample.transpose(1, 2)
+            sample = theirs.step(expected, timestep, sample).prev_sample
+            found = backbone.forward(backbone.pipe.transformer, ours, t[:, 0], text, Wan.cameras(2))
+            ours = backbone.pipe.scheduler.step(found, backbone.pipe.scheduler.timesteps[step], ours).prev_sample
+            assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.allclose(ours, sample, atol=1e-5)
+
+
+def test_a_flow_map_under_the_module_generates_in_four_steps(flow_map, views):
+    pipeline = Pipeline.load(views, base=str(flow_map))
+    assert (pipeline.card.num_inference_steps, pipeline.card.solver, pipeline.card.shift) == (4, "euler", 5.0)
+    shot = Shot("a red ball", Rig.from_text("5,15,0;5,15,40"), seed=3)
+    assert pipeline.plan(shot).needed_bytes > 0
+    assert pipeline.generate(shot).frames.shape == (2, 9, 48, 32, 3)
 
 
 # ------------------------------------------------------------------------------------------------------------ samplers

@@ -33,6 +33,7 @@ class Backbone:
     pipeline_class: type[DiffusionPipeline]
     transformer_class: type[MultiViewTransformer]
     stock_class: type[ModelMixin]  # diffusers' transformer that it extends
+    flow_map_class: type[ModelMixin] | None = None  # diffusers' transformer of flow maps with the same blocks
     vae_dtype: torch.dtype | None = None  # None: the same as the rest
     transformer_config: dict[str, Any] = {}  # what the published weights want beside the base model's configuration
     frame_axis: int  # where latents have their frames, in the family's own pipeline

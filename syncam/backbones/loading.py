@@ -199,9 +199,23 @@ def _compare_transformer(kind: type[Backbone], folder: Path, saved_as: type[Mode
 
 def _from_base_folder(kind: type[Backbone], folder: Path, dtype: torch.dtype) -> MultiViewTransformer:
     """The transformer of a folder with an untrained module in it."""
+    flow_map = kind.flow_map_class
+    if flow_map and component_config(folder, "transformer").get("_class_name") == flow_map.__name__:
+        return _from_flow_map(kind, folder, dtype)
     _compare_transformer(kind, folder, kind.stock_class)
     stock = kind.stock_class.from_pretrained(folder, subfolder="transformer", dtype=dtype, **LOCAL)
     return kind.transformer_class.from_base(stock, **kind.transformer_config)
+
+
+def _from_flow_map(kind: type[Backbone], folder: Path, dtype: torch.dtype) -> MultiViewTransformer:
+    """The same of a flow map, whose transformer has a second embedding of time."""
+    model = _empty_transformer(folder, (kind.flow_map_class,), kind.transformer_class)
+    state = {name: t for path in weight_files(folder, "transformer") for name, t in open_weights(path).items()}
+    expected = {name: shape for name, shape in shapes_of(model).items() if not model.is_added(name)}
+    compare({name: tuple(t.shape) for name, t in state.items()}, expected, f"the transformer in {folder.name}")
+    exact = set(model._keep_in_fp32_modules)
+    model.fill({n: t.to(torch.float32 if exact & set(n.split(".")) else dtype) for n, t in state.items()}, dtype)
+    return model
 
 
 def _from_base_file(kind: type[Backbone], path: Path, folder: Path, dtype: torch.dtype) -> MultiViewTransformer:

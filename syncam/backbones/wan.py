@@ -6,12 +6,18 @@ embedding with the view's number on the time axis, sees no text, and starts as a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
-from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler, WanPipeline
+from diffusers import (
+    AnyFlowTransformer3DModel,
+    DPMSolverMultistepScheduler,
+    UniPCMultistepScheduler,
+    WanPipeline,
+)
 from diffusers.configuration_utils import register_to_config
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
@@ -30,7 +36,7 @@ from torch import nn
 
 from syncam.backbones.base import Backbone
 from syncam.backbones.samplers import ConsistencyScheduler, FlowMatchScheduler
-from syncam.backbones.wan_embeddings import Float64Timesteps, MultiViewWanRope
+from syncam.backbones.wan_embeddings import Float64Timesteps, FlowMapEmbedding, MultiViewWanRope
 from syncam.model_card import ModelCard
 from syncam.multiview import (
     CAMERA_DIM,
@@ -146,6 +152,8 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
             arXiv:2502.20126). The noisiest view decides for all.
         float64_timesteps: treat the timestep as the released code does: rounded to the model's own dtype, then a
             sinusoid in float64.
+        gate_value, deltatime_type: of a flow map, as of :class:`diffusers.AnyFlowTransformer3DModel`; 0 if it is none.
+            It is told the next step's timestep, too: ``attention_kwargs["next_timestep"]`` makes it of this step's.
         token_rays: cameras are the ray of each token, or with close_below of each latent, beside the pose,
             (b, v, f, s, CAMERA_DIM[True]).
     """
@@ -177,6 +185,8 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         close_below: float = 0.0,
         float64_timesteps: bool = False,
         token_rays: bool = False,
+        gate_value: float = 0.0,
+        deltatime_type: str = "r",
     ) -> None:
         super().__init__(
             patch_size=patch_size,
@@ -205,6 +215,8 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         )
         for block in self.blocks:
             start_untrained(block.cam_encoder, block.projector)
+        if gate_value:
+            self.condition_embedder = FlowMapEmbedding(dim, freq_dim, 6 * dim, text_dim, gate_value, deltatime_type)
         if float64_timesteps:
             self.condition_embedder.timesteps_proj = Float64Timesteps(freq_dim)
 
@@ -235,8 +247,17 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
     def _predict(
-        self, hidden_states, timestep, encoder_hidden_states, cameras=None, view_ids=None, apart: bool = False
+        self,
+        hidden_states,
+        timestep,
+        encoder_hidden_states,
+        cameras=None,
+        view_ids=None,
+        apart: bool = False,
+        next_timestep: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
+        if self.config.gate_value:
+            self.condition_embedder.next_timestep = next_timestep(timestep)
         if self.config.float64_timesteps:
             timestep = timestep.to(hidden_states.dtype)
         closely = self._looks_closely(timestep)
@@ -310,6 +331,7 @@ class WanBackbone(Backbone):
     stock_class = WanTransformer3DModel
     transformer_config = {"float64_timesteps": True}
     vae_dtype = torch.float32
+    flow_map_class = AnyFlowTransformer3DModel
     frame_axis = 2
 
     def __init__(self, card: ModelCard, pipe: WanPipeline):
@@ -347,6 +369,18 @@ class WanBackbone(Backbone):
 
     def forward(self, transformer, latents, timesteps, text, cameras) -> torch.Tensor:
         return transformer(latents, timesteps, text, attention_kwargs=self.attention_kwargs(cameras)).sample
+
+    def attention_kwargs(self, cameras: torch.Tensor | None) -> dict[str, Any]:
+        flow_map = {"next_timestep": self.next_timestep} if self.pipe.transformer.config.gate_value else {}
+        return {**super().attention_kwargs(cameras), **flow_map}
+
+    def next_timestep(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Where the current schedule goes from these timesteps (b v,)."""
+        if timesteps.is_meta:
+            return timesteps
+        schedule = self.pipe.scheduler.timesteps.to(timesteps)
+        number = (schedule[:, None] - timesteps).abs().argmin(0)
+        return torch.cat([schedule[1:], schedule.new_zeros(1)])[number]
 
     def signal_and_noise(self, step: int) -> tuple[float, float]:
         sigma = float(self.pipe.scheduler.sigmas[step])

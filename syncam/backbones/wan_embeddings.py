@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
+from diffusers.models.embeddings import TimestepEmbedding
+from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed, WanTimeTextImageEmbedding
 from einops import rearrange, repeat
 from torch import nn
 
@@ -57,3 +58,25 @@ class Float64Timesteps(nn.Module):
         frequency = 10000.0 ** (-torch.arange(half, dtype=torch.float64, device=timesteps.device) / half)
         angle = timesteps.double()[:, None] * frequency
         return torch.cat([angle.cos(), angle.sin()], dim=-1).to(timesteps.dtype)
+
+
+class FlowMapEmbedding(WanTimeTextImageEmbedding):
+    """Wan's embedding of the timestep, into which that of the next step's timestep is mixed (AnyFlow)."""
+
+    next_timestep: torch.Tensor | None = None  # (b v,); set before each forward
+
+    def __init__(
+        self, dim: int, freq_dim: int, time_proj_dim: int, text_dim: int, gate_value: float, deltatime_type: str
+    ):
+        super().__init__(dim, freq_dim, time_proj_dim, text_dim)
+        self.delta_embedder = TimestepEmbedding(in_channels=freq_dim, time_embed_dim=dim)
+        self.gate_value, self.deltatime_type = gate_value, deltatime_type
+        if deltatime_type not in ("r", "t-r"):
+            raise ValueError(f"deltatime_type must be r or t-r, got {deltatime_type!r:.40}")
+
+    def forward(self, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor, *others, **options):
+        temb, _, *texts = super().forward(timestep, encoder_hidden_states, *others, **options)
+        target = self.next_timestep if self.deltatime_type == "r" else timestep - self.next_timestep
+        target = self.timesteps_proj(target).to(self.delta_embedder.linear_1.weight.dtype)
+        temb = (1 - self.gate_value) * temb + self.gate_value * self.delta_embedder(target).type_as(temb)
+        return temb, self.time_proj(self.act_fn(temb)), *texts
