@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from diffusers.hooks import HookRegistry, MagCacheConfig
+from diffusers.hooks import MagCacheConfig
 
+from syncam.backbones.upstream import calibration_ratios, mag_cache_states
 from syncam.multiview import MultiViewTransformer
 
 FULL_STEPS = 0.2  # the part of the steps, from the beginning, that is never left out
@@ -51,15 +52,14 @@ class Calibration:
         refuse_changing_tokens(transformer)
         # one step more than will run: at the last, the hooks print what they know and forget it
         transformer.enable_cache(MagCacheConfig(calibrate=True, num_inference_steps=num_steps + 1))
-        hook = HookRegistry.check_if_exists_or_initialize(transformer.multi_view_blocks()[0])
-        self._states = hook.get_hook("mag_cache_leader_block_hook").state_manager._state_cache
+        self._states = mag_cache_states(transformer.multi_view_blocks()[0])
         try:
             yield
         finally:
             transformer.disable_cache()
 
     def note(self) -> None:
-        branches = [state.calibration_ratios for state in self._states.values()]
+        branches = calibration_ratios(self._states)
         most = max((len(branch) for branch in branches), default=0)
         if most > len(self.ratios):
             self.ratios = tuple(np.mean([branch for branch in branches if len(branch) == most], axis=0).tolist())

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXPipeline
-from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.models.attention_processor import Attention, CogVideoXAttnProcessor2_0
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  a saved pipeline is reloaded through this name
@@ -23,6 +22,7 @@ from einops import rearrange, repeat
 from torch import nn
 
 from syncam.backbones.base import Backbone
+from syncam.backbones.upstream import cogvideox_rotary_tables, register_block
 from syncam.multiview import (
     POSE_DIM,
     MultiViewTransformer,
@@ -148,10 +148,7 @@ class MultiViewCogVideoXBlock(CogVideoXBlock):
         return frames + gate[:, None] * views_part(self.projector(met), num_views, num_frames)
 
 
-TransformerBlockRegistry.register(  # where the caches of diffusers find what they keep
-    MultiViewCogVideoXBlock,
-    TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=1),
-)
+register_block(MultiViewCogVideoXBlock, return_hidden_states_index=0, return_encoder_hidden_states_index=1)
 
 
 class MultiViewCogVideoXTransformer(MultiViewTransformer, CogVideoXTransformer3DModel):
@@ -272,9 +269,7 @@ class CogVideoXBackbone(Backbone):
         rope = None
         if transformer.config.use_rotary_positional_embeddings:
             scale = self.pipe.vae_scale_factor_spatial
-            rope = self.pipe._prepare_rotary_positional_embeddings(
-                height * scale, width * scale, frames, latents.device
-            )
+            rope = cogvideox_rotary_tables(self.pipe, height * scale, width * scale, frames, latents.device)
         noise = transformer(
             self.own(latents), text, timesteps, image_rotary_emb=rope, attention_kwargs=self.attention_kwargs(cameras)
         ).sample

@@ -19,8 +19,6 @@ from diffusers import (
     WanPipeline,
 )
 from diffusers.configuration_utils import register_to_config
-from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
-from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  a saved pipeline is reloaded through this name
 from diffusers.models.normalization import FP32LayerNorm
@@ -36,6 +34,7 @@ from torch import nn
 
 from syncam.backbones.base import Backbone
 from syncam.backbones.samplers import ConsistencyScheduler, FlowMatchScheduler
+from syncam.backbones.upstream import from_published_names, register_block
 from syncam.backbones.wan_embeddings import Float64Timesteps, FlowMapEmbedding, MultiViewWanRope
 from syncam.model_card import ModelCard
 from syncam.multiview import (
@@ -133,9 +132,7 @@ class MultiViewWanBlock(WanTransformerBlock):
         return (frames.float() + update * gate).type_as(frames)
 
 
-TransformerBlockRegistry.register(  # where the caches of diffusers find what they keep
-    MultiViewWanBlock, TransformerBlockMetadata(return_hidden_states_index=0)
-)
+register_block(MultiViewWanBlock, return_hidden_states_index=0)
 
 
 class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
@@ -299,11 +296,6 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         expected, trust = output.float().chunk(2, dim=1)
         change = (noisy - expected * std.clamp(max=1)) * torch.sigmoid(-trust)
         return (change / sigma.clamp(min=1e-3)).type_as(hidden_states)
-
-
-def from_published_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state dict in the released code's naming, renamed to ours; the given one is left as it is."""
-    return convert_wan_transformer_to_diffusers(dict(state))  # a copy: the converter empties what it is given
 
 
 def from_published_config(config: dict[str, Any]) -> dict[str, Any]:
