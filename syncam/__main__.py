@@ -161,6 +161,8 @@ def generate(options: argparse.Namespace) -> None:
     rig = (cameras.as_path() if options.as_path else cameras).choose()
     shot = card.resolve(Shot(rig=rig, **settings))
     make_result_folder(options.out)
+    if isinstance(path_or_text(options.rig), Path):
+        print(cameras.note, file=sys.stderr)
     if options.model in KNOWN_MODELS:
         print(card.note, file=sys.stderr)
     if unknown := card.unknown_words(shot.prompt):
@@ -242,7 +244,7 @@ def convert(options: argparse.Namespace) -> None:
         num_frames = V2_FRAMES
     written = write_cameras(options.out, file, to, num_frames=num_frames)
     count = f"{len(file.cameras)} camera{'s' if len(file.cameras) > 1 else ''}"
-    print(f"{file.note} {count} written as {to}: {', '.join(map(str, written))}")
+    print(f"{file.note} {count} written as {to}: {', '.join(map(str, written))}\n{file.lenses}")
     for change in changes_on_export(file, to):
         print(change)
 

@@ -342,7 +342,7 @@ def test_what_a_file_does_not_tell_is_said():
     }
     assert "18 mm on a 23.76 mm sensor, 720x480, is assumed" in parse_cameras(json.dumps(unnamed).encode()).note
     assert (
-        "24 mm on a sensor of 23.76 mm, 1280x1280, is assumed"
+        "24 mm on a 23.76 mm sensor, 1280x1280, is assumed"
         in read_cameras(CASES.parent / "syncamvideo_v2_example.json").note
     )
 

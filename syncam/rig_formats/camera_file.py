@@ -59,6 +59,16 @@ class CameraFile:
         """How many moments the file tells: 1 unless it lists one pose after the other."""
         return max(len(camera.poses) if isinstance(camera, FreeCamera) else 1 for camera in self.cameras)
 
+    @property
+    def lenses(self) -> str:
+        """The cameras' lenses in words: how wide they see, and the size of their pictures."""
+        known = dict.fromkeys(camera.intrinsics for camera in self.cameras)
+        words = [
+            f"{lens.hfov_deg:.1f} degrees wide, {lens.width}x{lens.height}" if lens else "the model's" for lens in known
+        ]
+        more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+        return f"{'Lens' if len(words) == 1 else 'Lenses'}: {'; '.join(words[:3])}{more}."
+
     def as_path(self) -> CameraFile:
         """All poses of the file as those of ONE camera that moves, in the file's order and evenly spaced in time.
 

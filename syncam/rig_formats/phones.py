@@ -33,6 +33,13 @@ def _is_polycam(content: Content) -> bool:
     return isinstance(content.json, dict) and set(_T) <= set(content.json)
 
 
+def _can_be_polycam(path: FilePath) -> bool:
+    try:
+        return _is_polycam(Content(path))
+    except ValueError:  # not even JSON
+        return False
+
+
 def _polycam_track(content: Content, where: str) -> Track:
     entry = content.json
     if not _is_polycam(content):
@@ -58,7 +65,7 @@ def read_polycam_folder(folder: FilePath) -> CameraFile | None:
         place = folder / inside if inside else folder
         if place.is_dir():
             paths = sorted((path for path in place.iterdir() if path.suffix.lower() == ".json"), key=lambda p: p.name)
-            if len(paths) > 1 and _is_polycam(Content(paths[0])):
+            if len(paths) > 1 and _can_be_polycam(paths[0]):
                 notes: list[str] = []
                 tracks = [_polycam_track(Content(path), ascii(path.name)[:60]) for path in paths[: MAX_CAMERAS + 1]]
                 return finish(_z_up(tracks, notes), POLYCAM.name, POLYCAM.title, notes)

@@ -82,7 +82,7 @@ def _read_by_format(content: Content) -> CameraFile:
             return row.read(content)
     if not content.json:
         raise ValueError("this file holds no cameras")
-    known = ", ".join(row.title.split(",")[0] for row in FORMATS)
+    known = ", ".join(row.name for row in FORMATS if ".json" in row.extensions)
     raise ValueError(f"this file is JSON, but none of the camera files known here ({known})")
 
 

@@ -96,7 +96,9 @@ def read_v1(content: Content) -> CameraFile:
         notes.append(f"It doesn't tell its lens; 18 mm on a {SENSOR_MM} mm sensor, {width}x{height}, is assumed.")
     elif not set(data) <= set(_V1_KEYS):
         lengths = ", ".join(dict.fromkeys(match[1] for match in told.values() if match))
-        notes.append(f"Its lens is {lengths} mm by its cameras' names; {SENSOR_MM} mm, {width}x{height}, is assumed.")
+        notes.append(
+            f"Its lens is {lengths} mm by its cameras' names; a {SENSOR_MM} mm sensor, {width}x{height}, is assumed."
+        )
     poses = _to_our_world(vectors, notes)
     tracks = [Track(key, path, lenses[key]) for key, path in zip(data, poses, strict=True)]
     return finish(tracks, V1.name, V1.title, notes)
@@ -122,11 +124,11 @@ def read_v2(content: Content) -> CameraFile:
             np.stack([_row_vectors(data[frame][key], f"{name_of(number, key)}, {frame}") for frame in frames])
         )
     focal_mm, width, height = _focal_by_folder(content), *V2_SIZE
-    on_sensor = f"{SENSOR_MM} mm, {width}x{height}, is assumed"
+    sensor = f"a {SENSOR_MM} mm sensor, {width}x{height}, is assumed"
     if focal_mm is None:
-        notes.append(f"It doesn't tell its lens; 24 mm on a sensor of {on_sensor}.")
+        notes.append(f"It doesn't tell its lens; 24 mm on {sensor}.")
     else:
-        notes.append(f"Its lens is {focal_mm:g} mm by its folder's name; {on_sensor}.")
+        notes.append(f"Its lens is {focal_mm:g} mm by its folder's name; {sensor}.")
     lens = lens_of_mm(focal_mm or 24, V2_SIZE)
     poses = _to_our_world(vectors, notes)
     tracks = [Track(key, path, lens) for key, path in zip(data[frames[0]], poses, strict=True)]

@@ -45,11 +45,14 @@ FORMATS: tuple[Format, ...] = (
     bundler.FORMAT,
     realityscan.FORMAT,
 )
-# These recognise by little, and are tried after all others.
-_LAST = (pose_lists.FORMAT, preset.FORMAT, colmap.TEXT)
-IN_ORDER: tuple[Format, ...] = (*(row for row in FORMATS if row not in _LAST), *_LAST)
+# The order in which a file is tried. What is binary is not looked at as text; what is recognised by little comes last.
+_FIRST, _LAST = (colmap.BINARY,), (pose_lists.FORMAT, preset.FORMAT, colmap.TEXT)
+IN_ORDER: tuple[Format, ...] = (*_FIRST, *(row for row in FORMATS if row not in _FIRST + _LAST), *_LAST)
 BY_NAME: dict[str, Format] = {row.name: row for row in FORMATS}
 FILE_NAMES: dict[str, str] = {row.name: row.file_name for row in FORMATS if row.write}
+EXTENSIONS: tuple[str, ...] = tuple(dict.fromkeys(extension for row in FORMATS for extension in row.extensions)) + (
+    ".zip",
+)
 
 
 def format_table() -> str:
