@@ -7,6 +7,7 @@ player can jump), ``recipe.json``, ``transforms.json`` (nerfstudio), ``camera_ex
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -22,7 +23,7 @@ from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from syncam.cameras import Camera, Intrinsics, Rig
 from syncam.clips import read_frames
@@ -31,6 +32,7 @@ from syncam.points import to_ply, triangulated_points
 from syncam.rig_formats import FRAME_PATH, export_cameras, from_document, strict_json, to_document
 from syncam.rig_formats.fields import json_lines
 
+_NO_FFMPEG = "ffmpeg was not found: pip install imageio-ffmpeg"
 _RESULT_FILES = re.compile(
     r"view_\d+\.(mp4|webp)|mosaic\.(mp4|webp)|(recipe|transforms|camera_extrinsics)\.json|frames\.npy|result\.zip"
 )
@@ -147,7 +149,7 @@ class MultiViewVideo:
         if (folder / "frames.npy").exists():
             frames = np.load(folder / "frames.npy", allow_pickle=False)
         else:
-            frames = np.stack([read_frames(folder / f"view_{view:02d}.mp4") for view in range(1, len(rig) + 1)])
+            frames = np.stack([_read_view(folder / f"view_{view:02d}.mp4") for view in range(1, len(rig) + 1)])
         return cls(frames, rig, recipe.get("fps", 0), recipe.get("hfov_deg", 0), recipe)
 
 
@@ -161,9 +163,12 @@ def make_result_folder(folder: Path) -> None:
         if others or folder.is_mount() or folder.resolve() == Path.cwd():
             why = f"holds {others[0]!r:.40}, which is no result's" if others else "can't be replaced as a whole"
             raise ValueError(f"{str(folder)!r:.80} {why}: name a new folder, such as {str(folder / 'result')!r:.90}")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder.absolute().parent, os.W_OK):
-        raise PermissionError(f"nothing can be written beside {str(folder)!r:.80}: its parent is read-only")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder.absolute().parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise OSError(f"nothing can be written to {str(folder)!r:.80}: {error.strerror}") from None
 
 
 def mosaic_grid(num_views: int) -> tuple[int, int]:
@@ -172,9 +177,7 @@ def mosaic_grid(num_views: int) -> tuple[int, int]:
     return rows, math.ceil(num_views / rows)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# mp4
-# ---------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------- mp4
 
 
 def _check_even(frames: np.ndarray) -> None:
@@ -192,8 +195,8 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, recipe: dict, all_intr
     """
     try:
         ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as error:
-        raise FileNotFoundError("ffmpeg was not found: pip install imageio-ffmpeg") from error
+    except RuntimeError:
+        raise FileNotFoundError(_NO_FFMPEG) from None
     height, width = frames.shape[1:3]
     # The comment goes through a file: as an argument it would be limited in length.
     metadata = path.with_suffix(".ffmetadata")
@@ -214,7 +217,10 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, recipe: dict, all_intr
         escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment)
         metadata.write_text(f";FFMETADATA1\ncomment={escaped}\n", encoding="ascii")
         raw = np.ascontiguousarray(frames).reshape(-1).data
-        result = subprocess.run(command, input=raw, capture_output=True, timeout=seconds, check=False)
+        try:
+            result = subprocess.run(command, input=raw, capture_output=True, timeout=seconds, check=False)
+        except (FileNotFoundError, PermissionError):  # IMAGEIO_FFMPEG_EXE names what is no program
+            raise FileNotFoundError(_NO_FFMPEG) from None
         if result.returncode:
             lines = result.stderr.decode("utf-8", "replace").strip().splitlines()
             raise OSError(f"ffmpeg could not write {path.name}: {lines[-1] if lines else result.returncode}")
@@ -238,6 +244,22 @@ def _write_clip(path: Path, frames: np.ndarray, fps: float, recipe: dict, all_in
             raise
         warnings.warn(f"{error}; writing {path.stem}.webp instead of {path.name}", stacklevel=3)
         path.with_suffix(".webp").write_bytes(animation(frames, fps, "webp"))
+
+
+def _read_view(path: Path) -> np.ndarray:
+    """The frames of a view's mp4, or of the WebP that stands beside where one would be."""
+    animated = path.with_suffix(".webp")
+    if path.exists() or not animated.exists():
+        return read_frames(path)
+    try:
+        with Image.open(animated) as picture:
+            shown = [
+                (np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(picture)
+            ]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{animated.name} can't be read: {error}") from None
+    shortest = min(duration for _, duration in shown)  # of a picture that didn't change, the encoder keeps one
+    return np.repeat([frame for frame, _ in shown], [round(duration / shortest) for _, duration in shown], axis=0)
 
 
 def read_recipe(path: Path | str) -> dict:
@@ -294,9 +316,7 @@ def _mp4_boxes(file: io.BufferedReader, start: int, end: int) -> Iterator[tuple[
         start += size
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Animations and the zip
-# ---------------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------- Animations and the zip
 
 
 def animation(frames: np.ndarray, fps: float, kind: str = "gif") -> bytes:
@@ -308,10 +328,8 @@ def animation(frames: np.ndarray, fps: float, kind: str = "gif") -> bytes:
         palette = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 8)])).quantize(256)
         pictures = [picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for picture in pictures]
     buffer = io.BytesIO()
-    options = {"quality": 90} if kind == "webp" else {}
-    pictures[0].save(
-        buffer, kind, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, **options
-    )
+    options = {"duration": round(1000 / fps), "loop": 0} | ({"quality": 90} if kind == "webp" else {})
+    pictures[0].save(buffer, kind, save_all=True, append_images=pictures[1:], **options)
     return buffer.getvalue()
 
 
