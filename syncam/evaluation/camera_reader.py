@@ -41,8 +41,7 @@ class CameraReader:
         small = frame.reshape(size, side, size, side, 3).mean((1, 3)) / 255
         near = torch.from_numpy(mask).float()[None, None]
         near = nn.functional.max_pool2d(near, 2 * (len(mask) // 16) + 1, 1, len(mask) // 16)
-        near = nn.functional.max_pool2d(near, len(mask) // size)[0, 0].numpy()
-        return small, 1.0 - near
+        return small, 1.0 - nn.functional.max_pool2d(near, len(mask) // size)[0, 0].numpy()
 
     def _refined(self, place: np.ndarray, picture: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, float]:
         """Levenberg-Marquardt steps on (distance, elevation, azimuth); the place and its error."""

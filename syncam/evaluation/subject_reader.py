@@ -158,7 +158,7 @@ def crop(frames: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         half = AROUND * max(high - low for low, high in edges) / size  # in units of half a picture
         x, y = ((low + high) / size - 1 for low, high in edges)
         windows.append([[half, 0, x], [0, half, y]])
-    grid = nn.functional.affine_grid(torch.tensor(windows), (len(windows), 4, CROP, CROP), align_corners=False)
+    grid = nn.functional.affine_grid(torch.tensor(windows), [len(windows), 4, CROP, CROP], align_corners=False)
     planes = torch.cat([frames, nn.functional.interpolate(masks[:, None], (SIZE, SIZE), mode="bilinear")], 1)
     return nn.functional.grid_sample(planes, grid, align_corners=False, padding_mode="border")
 

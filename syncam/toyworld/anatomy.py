@@ -97,10 +97,11 @@ def limb(
     label: str, joint: str, root: tuple[float, float, float], length: float, radius: float, raised_deg: float, **look
 ):
     """A long part that begins at ``root``, and the point (x, y, z) where it ends."""
-    along = (length * math.cos(math.radians(raised_deg)), 0.0, length * math.sin(math.radians(raised_deg)))
-    centre = tuple(at + 0.5 * step for at, step in zip(root, along, strict=True))
+    x, y, z = root
+    out, up = length * math.cos(math.radians(raised_deg)), length * math.sin(math.radians(raised_deg))
+    centre = x + 0.5 * out, y, z + 0.5 * up
     part = Part(label, joint, centre, (0.5 * length + 0.4 * radius, radius, radius), raised_deg, **look)
-    return part, tuple(at + step for at, step in zip(root, along, strict=True))
+    return part, (x + out, y, z + up)
 
 
 def legs(name: str, x: float, y: float, length: float, radius: float, hip: float = 1.3, **look):
@@ -164,7 +165,8 @@ def quadruped(
         Part("body", "body", (-0.13 * length, 0, middle), (0.40 * length, 0.48 * width, 0.48 * depth)),
         Part("body", "body", (0, 0, middle - 0.13 * depth), (0.38 * length, 0.42 * width, 0.42 * depth), paint="light"),
     ]
-    joints, feet, across = {"body": Joint("", (0.0, 0.0, middle))}, {}, 0.5 * width - 0.9 * leg_r
+    joints, across = {"body": Joint("", (0.0, 0.0, middle))}, 0.5 * width - 0.9 * leg_r
+    feet: dict = {}
     for name, x, hip in (("front", 0.33 * length, 1.3), ("hind", -0.37 * length, 1.8)):
         pair = legs(name, x, across, leg_m, leg_r, hip, paint=leg_paint)
         parts, joints, feet = parts + pair[0], joints | pair[1], feet | pair[2]

@@ -106,14 +106,14 @@ class Parts:
                 spotted = anatomy.patches is not None and part.paint == "coat"
                 patches.append(subject.patches_colour if spotted else colours[-1])
                 rows.append((part.form, LABELS.index(part.label), number, part.taper, spotted))
-        linear = torch.from_numpy(np.concatenate(maps, 1))
-        self.to_unit = torch.linalg.inv(linear).float()
+        to_world = torch.from_numpy(np.concatenate(maps, 1))
+        self.to_unit = torch.linalg.inv(to_world).float()
         self.centre = torch.from_numpy(np.concatenate(centres, 1)).float()
-        self.radius_m = torch.linalg.det(linear).abs().pow(1 / 3).float()  # (t, p), of a ball as large
+        self.radius_m = torch.linalg.det(to_world).abs().pow(1 / 3).float()  # (t, p), of a ball as large
         self.stretch = torch.linalg.matrix_norm(self.to_unit, 2)  # (t, p), of a metre across the thinnest side
-        form, label, subject, taper, spotted = zip(*rows, strict=True)
-        self.form, self.label, self.subject = (torch.tensor(row, dtype=torch.int8) for row in (form, label, subject))
-        self.taper, self.spotted = torch.tensor(taper), torch.tensor(spotted)
+        form, label, owner, taper, is_spotted = zip(*rows, strict=True)
+        self.form, self.label, self.subject = (torch.tensor(row, dtype=torch.int8) for row in (form, label, owner))
+        self.taper, self.spotted = torch.tensor(taper), torch.tensor(is_spotted)
         self.colour, self.patches = torch.tensor(colours), torch.tensor(patches)
         self.around = torch.tensor([AROUND[one] for one in form])
 

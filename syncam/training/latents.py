@@ -61,7 +61,7 @@ def fit_codec(config: EmbeddedConfig) -> None:
     clips, captions = [], toyworld.all_captions()
     if config.data:
         dataset = SynCamVideo(config.data, quiet=True)  # what is broken is named when its scene is encoded
-        captions = dataset.captions.values()
+        captions = list(dataset.captions.values())
         videos = dataset.videos(1, random.Random(config.seed), FIT)
         for video in tqdm(islice(videos, config.codec_clips), desc="codec"):
             clips.append(embedded.clip_to_float(video.frames))
@@ -167,7 +167,9 @@ class LatentScenes:
     """The scenes on disk, as latents; grows while ``worker``, where that is known, is still at work."""
 
     def __init__(self, config: EmbeddedConfig):
-        self.folder, self.data, self.shards, self.names = config.out / "data", str(config.data or ""), [], set()
+        self.folder, self.data = config.out / "data", str(config.data or "")
+        self.shards: list[tuple] = []
+        self.names: set[str] = set()
         self.worker: multiprocessing.Process | None = None
         self.num_views = VIEWS_PER_SCENE
 
@@ -203,9 +205,9 @@ class LatentScenes:
         places = torch.cat([c2w[..., :3, 3].flatten(0, -2) for c2w in poses])
         distance = places.norm(dim=-1)
         elevation = torch.rad2deg(torch.asin((places[:, 2] / distance).clamp(-1, 1)))
-        ranges = (tuple(torch.aminmax(values)[i].item() for i in (0, 1)) for values in (distance, elevation))
+        (near, far), (low, high) = (map(torch.Tensor.item, torch.aminmax(values)) for values in (distance, elevation))
         moving = any(bool((c2w != c2w[:, :, :1]).any()) for c2w in poses)
-        return TrainedRange(*ranges, 360.0, min(4, self.num_views), moving)
+        return TrainedRange((near, far), (low, high), 360.0, min(4, self.num_views), moving)
 
     def batch(self, rng: random.Random, num_scenes: int, num_views: int):
         """Random scenes, random views of each: latents (b v, c, f, h, w), c2w (b, v, f, 4, 4), captions, geometry

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -72,7 +73,8 @@ class Stage:
         Args: sample(step), what the loss is called with, on any device; after(), called when a step is done, which
             finds the number of those that are in ``step``.
         """
-        config, losses = self.config, deque(maxlen=LOG_STEPS)
+        config = self.config
+        losses: deque[float] = deque(maxlen=LOG_STEPS)
         self._began = saved = time.time()
         left = range(self.step, self.num_steps)
         for step in tqdm(left, initial=self.step, total=self.num_steps, desc=self.name, mininterval=5):
@@ -121,7 +123,9 @@ class MasterWeights:
         inner = ["blocks." in name and named[name].ndim == 2 and min(named[name].shape) > 16 for name in trainable]
         matrices = list(compress(self.masters, inner))
         others = list(compress(self.masters, [not matrix for matrix in inner]))
-        self.optimizers = [torch.optim.AdamW(others, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0)]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(others, lr=config.adamw_lr, betas=(0.9, 0.98), weight_decay=0.0)
+        ]
         if matrices:
             dtype = fastest_dtype(self.masters[0].device, squared)
             self.optimizers.append(Muon(matrices, dtype, lr=config.muon_lr, weight_decay=0.02, ns_steps=4))
@@ -129,7 +133,7 @@ class MasterWeights:
         self.ema = EMAModel(self.masters, decay=config.ema_decay, use_ema_warmup=True, power=0.75)
 
     def step(self, lr_scale: float) -> None:
-        gradients = [p.grad.float() for p in self.working]
+        gradients = [parameter.grad.float() for parameter in self.working if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         clip = min(1.0, 1.0 / (float(norm) + 1e-6))
         for master, working, gradient in zip(self.masters, self.working, gradients, strict=True):
@@ -169,12 +173,12 @@ class Muon(torch.optim.Muon):
     In bfloat16 both take the same step, to the last bit.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], dtype: torch.dtype, **options: float):
+    def __init__(self, parameters: Iterable[nn.Parameter], dtype: torch.dtype, **options: Any):
         super().__init__(parameters, **options)
         self.dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # the others' is called without one, too
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             for parameter in group["params"]:
