@@ -238,10 +238,9 @@ def convert(options: argparse.Namespace) -> None:
     from syncam.rig_formats import V2_FRAMES, changes_on_export, format_of_name, write_cameras
 
     to, file = options.to or format_of_name(options.out), chosen_cameras(options)
-    num_frames = file.num_frames if options.num_frames is None else options.num_frames
-    listed = to == "syncamvideo-v2" or any(camera.moves for camera in file.cameras)
-    if options.num_frames is None and num_frames == 1 and listed:
-        num_frames = V2_FRAMES
+    num_frames = options.num_frames
+    if num_frames is None and to == "syncamvideo-v2" and file.num_frames == 1:
+        num_frames = V2_FRAMES  # as published files have it, also of cameras that stand still
     written = write_cameras(options.out, file, to, num_frames=num_frames)
     count = f"{len(file.cameras)} camera{'s' if len(file.cameras) > 1 else ''}"
     print(f"{file.note} {count} written as {to}: {', '.join(map(str, written))}\n{file.lenses}")

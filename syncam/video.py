@@ -366,10 +366,11 @@ def zip_result(folder: Path | str) -> Path:
     if len(points):
         # The same points under the names that nerfstudio (and others) and 4DGaussians look for.
         files |= dict.fromkeys(("points3d.ply", "fused.ply"), to_ply(points, colours))
-    (transforms,) = export_cameras(cameras, "nerfstudio", fps=video.fps, image_path=FRAME_PATH).values()
+    (transforms,) = export_cameras(cameras, "nerfstudio", num_frames=1, fps=video.fps, image_path=FRAME_PATH).values()
     files["transforms.json"] = _for_nerfstudio(transforms, "points3d.ply" if len(points) else "")
     # Not at the top: where 4DGaussians finds a folder "sparse", it looks at nothing else.
-    model = export_cameras(cameras, "colmap", image_path="view_{view:02d}.png", points=(points, colours))
+    pictures = "view_{view:02d}.png"
+    model = export_cameras(cameras, "colmap", num_frames=1, image_path=pictures, points=(points, colours))
     files |= {f"colmap/sparse/0/{name}": data for name, data in model.items()}
     files |= {f"colmap/images/view_{view:02d}.png": _png(frames[0]) for view, frames in enumerate(video.frames, 1)}
     files["README.txt"] = _ZIP_README.encode()

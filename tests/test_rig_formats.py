@@ -199,6 +199,13 @@ def test_moving_cameras_survive_formats_with_time(to, tmp_path):
     assert np.abs(back.choose().c2w(times) - MOVING.c2w(times)).max() < 1e-9
 
 
+@pytest.mark.parametrize("to", ["syncamvideo-v2", "nerfstudio", "dnerf", "preset", "blender", "nerfstudio-path"])
+def test_a_moving_camera_moves_in_its_file_though_nobody_says_how_many_frames(to, tmp_path):
+    back = round_trip(MOVING, to, tmp_path)
+    assert [camera.moves for camera in back.cameras] == [False, True, True, True]
+    assert np.abs(back.choose().c2w(np.linspace(0, 1, 9)) - MOVING.c2w(np.linspace(0, 1, 9))).max() < 1e-9
+
+
 def test_v1_refuses_a_moving_camera_by_number():
     with pytest.raises(ValueError, match="camera 2 moves"):
         export_cameras(MOVING, "syncamvideo-v1")

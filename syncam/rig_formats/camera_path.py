@@ -65,7 +65,9 @@ def _lens_of(data: dict, entry: dict, where: str) -> tuple[Intrinsics | None, Le
         return None, None
     height, width = (pixels_of(data[key], key) for key in ("render_height", "render_width"))
     kind = entry.get("camera_type", data.get("camera_type", "perspective"))
-    model = {"perspective": "PINHOLE", "fisheye": "OPENCV_FISHEYE"}.get(kind, str(kind).upper()[:40] or "PINHOLE")
+    if not isinstance(kind, str):
+        raise ValueError(f"{where}: camera_type must be text, got {kind!r:.40}")
+    model = {"perspective": "PINHOLE", "fisheye": "OPENCV_FISHEYE"}.get(kind, kind.upper()[:40] or "PINHOLE")
     if model == "EQUIRECTANGULAR":
         return lens_of(model, width, height, {})
     if "fov" not in entry:

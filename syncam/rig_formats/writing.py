@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from syncam.cameras import FreeCamera
 from syncam.rig_formats.camera_file import CameraList, Source, cameras_in
 from syncam.rig_formats.format import DEFAULT_LENS, Export, Format
+from syncam.rig_formats.syncamvideo import V2_FRAMES
 from syncam.rig_formats.table import BY_NAME, FILE_NAMES
 
 MAX_FRAMES = 10_000
@@ -21,7 +23,7 @@ def export_cameras(
     cameras: CameraList,
     to: str,
     *,
-    num_frames: int = 1,
+    num_frames: int | None = None,
     fps: float = 16.0,
     image_path: str | None = None,
     points: tuple[np.ndarray, np.ndarray] | None = None,
@@ -30,13 +32,16 @@ def export_cameras(
 
     Args: ``to``: a key of ``FILE_NAMES``. ``num_frames``: poses of moving cameras, and entries of formats that list
         every frame, are taken at this many moments: evenly spaced, or those that the cameras were given if they are as
-        many. ``image_path``: how the pictures are called, with ``{view}`` and, where there is one file a frame,
-        ``{frame}``; both count from 1. Without it, pictures keep the names that the file they come from gave them; else
-        COLMAP names them after the cameras' labels if it can, D-NeRF as ``FRAME_PATH``, and the others name videos
-        (``VIDEO_PATH``). ``points``: (n, 3) metres and (n, 3) uint8 colours, which only COLMAP's text model holds.
+        many. Without it as many as they were given, or 81 if they move otherwise, or 1 if none moves.
+        ``image_path``: how the pictures are called, with ``{view}`` and, where there is one file a frame, ``{frame}``;
+        both count from 1. Without it, pictures keep the names that the file they come from gave them; else COLMAP names
+        them after the cameras' labels if it can, D-NeRF as ``FRAME_PATH``, and the others name videos (``VIDEO_PATH``).
+        ``points``: (n, 3) metres and (n, 3) uint8 colours, which only COLMAP's text model holds.
     Raises: ValueError if the format is unknown or can't hold these cameras.
     """
     row = _row_of(to)
+    if num_frames is None:
+        num_frames = moments_of(cameras)
     if isinstance(num_frames, bool) or not isinstance(num_frames, int) or not 1 <= num_frames <= MAX_FRAMES:
         raise ValueError(f"num_frames must be a whole number from 1 to {MAX_FRAMES}, got {num_frames!r:.40}")
     sources: Sequence[Source] = () if image_path else getattr(cameras, "sources", ())
@@ -58,6 +63,13 @@ def _row_of(to: str) -> Format:
     if to not in FILE_NAMES:
         raise ValueError(f"camera files are written as {', '.join(FILE_NAMES)}, not {to!r:.40}")
     return BY_NAME[to]
+
+
+def moments_of(cameras: CameraList) -> int:
+    """At how many moments moving cameras are listed if nobody says: those they were given, else as published clips."""
+    listed = cameras_in(cameras)
+    given = max((len(camera.poses) for camera in listed if isinstance(camera, FreeCamera)), default=1)
+    return given if given > 1 or not any(camera.moves for camera in listed) else V2_FRAMES
 
 
 def changes_on_export(cameras: CameraList, to: str) -> list[str]:
