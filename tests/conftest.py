@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from syncam.rig_formats import read_rig
+from tests.browser import Visit, launch_chromium
 
 # A machine under load is slow, not wrong.
 settings.register_profile("unhurried", deadline=None)
@@ -44,3 +45,57 @@ def studio(tmp_path_factory):
     engine.start()
     yield SimpleNamespace(url=url, engine=engine)
     page.close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        try:
+            browser = launch_chromium(playwright)
+        except sync_api.Error as error:
+            pytest.skip(f"no chromium was found: apt-get install chromium, or set CHROMIUM to its path ({error})")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def regular(browser, studio):
+    """One browser for most tests: a page that has been there before opens twice as fast."""
+    me = Visit(browser, studio.url)
+    yield me
+    me.context.close()
+
+
+@pytest.fixture
+def visit(browser, studio, regular):
+    """Opens the page for a stranger; the second one in a test, or one with a screen of its own, is somebody else."""
+    visits = []
+
+    def start(query: dict | None = None, **context) -> Visit:
+        if visits or context:
+            visits.append(Visit(browser, studio.url, query, **context))
+        else:
+            regular.changed = True
+            regular.forget()
+            regular.open(studio.url, query)
+            visits.append(regular)
+        return visits[-1]
+
+    yield start
+    for each in visits:
+        if each is not regular:
+            each.context.close()
+        each.assert_nothing_went_wrong()
+
+
+@pytest.fixture
+def onlooker(studio, regular):
+    """The page as it was opened, for tests that generate nothing: they share one opening, and each puts things back."""
+    if regular.changed:
+        regular.forget()
+        regular.open(studio.url)
+        regular.changed = False
+    yield regular
+    regular.put_back()
+    regular.assert_nothing_went_wrong()

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 import zipfile
-from urllib.parse import urlencode, urlparse
+from urllib.parse import urlencode
 
 import gradio as gr
 import numpy as np
@@ -24,156 +24,12 @@ from syncam.studio.engine import Engine
 from syncam.studio.layout import build_studio
 from syncam.studio.server import launch_options
 from syncam.video import read_recipe
-from tests.browser import launch_chromium
+from tests.browser import Visit
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 expect = sync_api.expect
-expect.set_options(timeout=30_000)  # a busy machine takes its time; what may not take long is measured
+expect.set_options(timeout=120_000)  # a busy machine takes its time; what may not take long is measured
 HOSTILE = "<img src=x onerror=\"window.hacked='yes'\"><script>window.hacked='yes'</script> a red ball"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        try:
-            browser = launch_chromium(playwright)
-        except sync_api.Error as error:
-            pytest.skip(f"no chromium was found: apt-get install chromium, or set CHROMIUM to its path ({error})")
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """A visitor. Whatever goes wrong in the page, and every request, is written down."""
-
-    def __init__(self, browser, url: str, query: dict | None = None, **context):
-        self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **context})
-        self.page, self.faults, self.hosts, self.changed = self.context.new_page(), [], set(), False
-        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        self.page.on("console", self._listen)
-        self.page.on("request", lambda request: self.hosts.add(urlparse(request.url).hostname))
-        self.page.on("response", self._look_at_response)
-        self.open(url, query)
-
-    def forget(self):
-        """What the browser remembers of the page; the files in its cache stay, which is what makes a visit slow."""
-        self.page.evaluate("localStorage.clear(); sessionStorage.clear()")
-
-    def assert_nothing_went_wrong(self):
-        faults, self.faults = self.faults, []
-        hosts, self.hosts = self.hosts - {None}, set()
-        assert not faults
-        assert hosts <= {"127.0.0.1", "localhost"}, "a request left this machine"
-
-    def _listen(self, message):
-        if message.type == "error":
-            self.faults.append(f"console: {message.text} {message.location.get('url')}")
-
-    def _look_at_response(self, response):
-        if response.status >= 400:
-            self.faults.append(f"{response.status}: {response.url}")
-
-    def open(self, url: str, query: dict | None = None):
-        self.page.goto(url + (f"?{urlencode(query)}" if query else ""))
-        # A page that is left says that its connection broke: nothing to hold against it.
-        self.faults = [fault for fault in self.faults if not re.search("AbortError|Connection errored out", fault)]
-        self.page.wait_for_selector(".syn-rig[data-drawn]", timeout=60_000)
-        self.page.wait_for_selector(".syn-status", timeout=60_000)  # what the address and this browser say is there
-
-    def find(self, selector: str):
-        return self.page.locator(selector)
-
-    def button(self, name: str):
-        return self.page.get_by_role("button", name=name, exact=True).or_(self.page.get_by_title(name, exact=True))
-
-    def slider(self, camera: int, field: str):
-        return self.page.get_by_role("slider", name=f"camera {camera} {field}", exact=True)
-
-    def drawn(self) -> list[dict]:
-        """The cameras that the 3D view shows."""
-        return json.loads(self.find(".syn-rig").get_attribute("data-drawn"))
-
-    def sees_from_above(self) -> bool:
-        eye = self.page.evaluate("document.querySelector('.syn-plot')._fullLayout.scene._scene.getCamera().eye")
-        return eye["z"] > 2 and abs(eye["x"]) < 0.1 and abs(eye["y"]) < 0.1
-
-    def wait(self, condition: str, argument=None, timeout: float = 30_000):
-        self.page.wait_for_function(condition, arg=argument, timeout=timeout)
-
-    def wait_drawn(self, number: int, key: str, value: float):
-        """Until the 3D view shows that camera with that value."""
-        self.wait(
-            "([n, key, value]) => { const cameras = JSON.parse(document.querySelector('.syn-rig').dataset.drawn);"
-            " return cameras[n - 1]?.[key] === value }",
-            [number, key, value],
-        )
-
-    def result(self) -> str:
-        return self.find(".syn-player").get_attribute("data-result")
-
-    def wait_result(self, other_than: str):
-        self.wait("id => document.querySelector('.syn-player').dataset.result !== id", other_than, 90_000)
-
-    def generate(self) -> str:
-        before = self.result()
-        self.find("#syn-generate").click()
-        self.wait_result(before)
-        return self.result()
-
-    def put_back(self):
-        """The cameras, the viewpoint and the player as they were when the page was opened."""
-        leave = "document.activeElement.blur()"
-        self.page.evaluate(leave)
-        self.page.keyboard.press("g")
-        if self.button("loop (L)").get_attribute("aria-pressed") == "false":
-            self.page.keyboard.press("l")
-        self.page.evaluate("document.querySelector('.syn-source').play()")
-        self.find("[data-preset=arc4]").click()
-        self.wait_drawn(4, "azimuth_deg", 30)
-        self.button("reset the 3D view").click()
-        self.page.evaluate(leave)
-
-
-@pytest.fixture(scope="module")
-def regular(browser, studio):
-    """One browser for most tests: a page that has been there before opens twice as fast."""
-    me = Visit(browser, studio.url)
-    yield me
-    me.context.close()
-
-
-@pytest.fixture
-def visit(browser, studio, regular):
-    """Opens the page for a stranger; the second one in a test, or one with a screen of its own, is somebody else."""
-    visits = []
-
-    def start(query: dict | None = None, **context) -> Visit:
-        if visits or context:
-            visits.append(Visit(browser, studio.url, query, **context))
-        else:
-            regular.changed = True
-            regular.forget()
-            regular.open(studio.url, query)
-            visits.append(regular)
-        return visits[-1]
-
-    yield start
-    for each in visits:
-        if each is not regular:
-            each.context.close()
-        each.assert_nothing_went_wrong()
-
-
-@pytest.fixture
-def onlooker(studio, regular):
-    """The page as it was opened, for tests that generate nothing: they share one opening, and each puts things back."""
-    if regular.changed:
-        regular.forget()
-        regular.open(studio.url)
-        regular.changed = False
-    yield regular
-    regular.put_back()
-    regular.assert_nothing_went_wrong()
 
 
 # ------------------------------------------------------------------------------------------------------ first minute
@@ -189,7 +45,7 @@ def test_the_page_opens_with_an_example_that_plays_in_step(onlooker):
     tiles = me.page.evaluate("""() => [...document.querySelectorAll('.syn-grid canvas')].map(canvas =>
         canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.reduce((sum, v) => sum + v, 0))""")
     assert len(set(tiles)) == 4  # four different pictures
-    expect(me.find("#syn-status")).to_have_text("embedded ready · CPU", timeout=60_000)
+    expect(me.find("#syn-status")).to_have_text("embedded ready · CPU", timeout=120_000)
     expect(me.find("#syn-estimate")).to_contain_text(re.compile(r"about \d+ s"))
 
 
@@ -200,7 +56,7 @@ def test_a_preset_moves_rows_and_frusta_and_keeps_the_viewpoint(onlooker):
     me.wait_drawn(3, "azimuth_deg", 180)
     assert me.sees_from_above()
     assert [camera["azimuth_deg"] for camera in me.drawn()] == [0, 90, 180, -90]
-    expect(me.slider(2, "azimuth")).to_have_value("90")
+    expect(me.number(2, "azimuth")).to_have_value("90")
     expect(me.find("[data-preset=corners]")).to_have_attribute("aria-pressed", "true")
 
 
@@ -238,21 +94,29 @@ RIGS = {name: Rig(file.cameras[:8]) for name, file in list_presets().items()} | 
 }
 
 
-def test_the_picture_in_the_page_is_the_python_figure(onlooker):
+def test_cameras_are_drawn_where_the_python_figure_has_them(onlooker):
     for (name, rig), moment in itertools.product(RIGS.items(), (0.0, 0.3, 1.0)):
         if moment and not any(camera.moves for camera in rig.cameras):
             continue
         figure = json.loads(rig_figure(rig, 50, (128, 128), moment).to_json())
         drawn = onlooker.page.evaluate(
-            "([cameras, time]) => window.syncam.traces(cameras, time)", [to_document(rig)["cameras"], moment]
+            """([cameras, time]) => {
+            const { stage } = window.syncam;
+            stage.store.change(cameras);
+            stage.store.setTime(time);
+            stage.draw();
+            return stage.world.drawn();
+        }""",
+            [to_document(rig)["cameras"], moment],
         )
-        assert len(drawn) == len(figure["data"])
-        for trace, expected in zip(drawn, figure["data"], strict=True):
-            for axis in "xyz":
-                ours, theirs = (np.array(t[axis], float) for t in (trace, expected))
-                np.testing.assert_allclose(ours, theirs, atol=2e-6, equal_nan=True, err_msg=name)
-            for key in ("text", "name", "meta", "hovertext", "line", "textfont"):
-                assert trace.get(key) == expected.get(key), (name, key)
+        traces = [trace for trace in figure["data"] if "meta" in trace]
+        assert len(drawn) == len(traces) == len(rig.cameras)
+        for camera, c2w, trace in zip(drawn, rig.c2w([moment])[:, 0], traces, strict=True):
+            points = np.array([trace[axis] for axis in "xyz"], float).T
+            np.testing.assert_allclose(camera["points"][0], c2w[:3, 3], atol=2e-6, err_msg=name)
+            np.testing.assert_allclose(camera["points"], points[:5], atol=2e-6, err_msg=name)
+            path = points[14:-1] if len(points) > 14 else np.empty((0, 3))  # after the frustum's two strokes
+            np.testing.assert_allclose(np.reshape(camera["path"], (-1, 3)), path, atol=2e-6, err_msg=name)
 
 
 # ---------------------------------------------------------------------------------------------------------- the rows
@@ -334,7 +198,8 @@ def test_a_file_that_is_no_camera_file_is_told(onlooker, tmp_path):
 def test_the_export_menu_saves_a_file_that_reads_back(onlooker, tmp_path):
     me = onlooker
     with me.page.expect_download() as download:
-        me.page.get_by_label("export cameras as").select_option("nerfstudio")
+        me.page.get_by_label("format to export cameras in").select_option("nerfstudio")
+        me.button("export the cameras in this format").click()
     download.value.save_as(tmp_path / "transforms.json")
     np.testing.assert_allclose(read_rig(tmp_path / "transforms.json").c2w(), read_rig("arc4").c2w(), atol=1e-5)
 
@@ -346,8 +211,8 @@ def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_r
     me = visit()
     me.page.get_by_label("What happens").fill("a blue cube spinning")
     me.find("#syn-generate").click()
-    me.page.wait_for_selector(".syn-preview img", timeout=60_000)
-    assert me.find(".syn-preview img").count() == 4
+    me.page.wait_for_selector(".syn-shaping img", timeout=120_000)
+    assert me.find(".syn-shaping img").count() == 4
     assert me.result() == "example"  # the old result stays until the new one is there
     expect(me.find(".syn-running")).to_contain_text(re.compile(r"denoising 4 views, step \d+/\d+"))
     expect(me.find("#syn-stop")).to_be_visible()
@@ -387,7 +252,7 @@ def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_r
 def test_stop_ends_the_run_and_keeps_the_old_result(visit):
     me = visit({"steps": 200})
     me.find("#syn-generate").click()
-    me.page.wait_for_selector(".syn-preview img", timeout=60_000)
+    me.page.wait_for_selector(".syn-shaping img", timeout=120_000)
     me.find("#syn-stop").click()
     expect(me.find("#syn-running")).to_contain_text(re.compile(r"Stopped at step \d+\. Your previous result is still"))
     expect(me.find("#syn-generate")).to_be_visible()
@@ -397,7 +262,7 @@ def test_stop_ends_the_run_and_keeps_the_old_result(visit):
 def test_a_run_goes_on_over_a_reload(visit, studio):
     me = visit({"steps": 150, "rig": "4,10,0;4,10,20", "frames": 5})  # longer than the page takes to come back
     me.find("#syn-generate").click()
-    me.page.wait_for_selector(".syn-preview img", timeout=60_000)
+    me.page.wait_for_selector(".syn-shaping img", timeout=120_000)
     me.open(studio.url)
     expect(me.find("#syn-stop")).to_be_visible()
     me.wait_result("example")
@@ -542,12 +407,11 @@ def test_keys_and_buttons_choose_how_to_watch(onlooker):
 
 def test_the_frame_shown_is_inside_the_frusta_until_their_camera_moves(onlooker):
     me = onlooker
-    pixels = "document.querySelector('.syn-overlay').getContext('2d').getImageData(0, 0, 2000, 2000).data"
-    painted = f"() => {pixels}.some((value) => value)"
-    me.wait(painted)
-    me.find("[data-preset=orbit8]").click()
-    me.wait_drawn(8, "azimuth_deg", 315)
-    me.wait(f"() => !({painted})()")
+    seen = "window.syncam.stage.world.cameras.map((camera) => camera.picture.visible).join()"
+    me.wait(f"() => {seen} === 'true,true,true,true'")
+    me.number(2, "elevation").fill("40")
+    me.number(2, "elevation").blur()
+    me.wait(f"() => {seen} === 'true,false,true,true'")
 
 
 # ------------------------------------------------------------------------------------------- links, phones, prefixes
@@ -587,7 +451,7 @@ def test_a_video_is_seen_from_other_cameras(visit, studio):
     me.find("#syn-quality button").first.click()
     given = studio.engine.results.folder("example") / "view_01.mp4"
     me.find("#syn-source input[type=file]").set_input_files(given)
-    me.page.wait_for_selector("#syn-source video", timeout=60_000)
+    me.page.wait_for_selector("#syn-source video", timeout=120_000)
     made = studio.engine.results.outputs / me.generate()
     assert read_recipe(made / "recipe.json")["source_video"] == "view_01.mp4"
     seen = read_clip(given, 5, 128, 128, 8).astype(float)
@@ -619,8 +483,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen_and_generate_is_in_reach(vi
         assert me.page.evaluate("document.documentElement.scrollWidth") <= 390
     box = me.find("#syn-generate").bounding_box()
     assert box["y"] + box["height"] <= 844
-    assert me.find(".syn-row:visible").count() == 1
-    me.page.get_by_role("button", name="edit camera 3", exact=True).click()
+    me.page.get_by_role("button", name="select camera 3", exact=True).click()
     expect(me.slider(3, "azimuth")).to_be_visible()
     expect(me.slider(1, "azimuth")).to_be_hidden()
 
@@ -654,7 +517,7 @@ def elsewhere(tmp_path_factory):
 def test_behind_a_prefix_a_model_can_be_chosen_and_the_embedded_one_stands_in(browser, elsewhere, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     me = Visit(browser, elsewhere, {"steps": 2, "frames": 5, "rig": "combo"})
-    expect(me.find("#syn-status")).to_have_text("ready · CPU", timeout=60_000)
+    expect(me.find("#syn-status")).to_have_text("ready · CPU", timeout=120_000)
     me.page.get_by_label("Model").click()
     me.page.get_by_role("option", name="wan2.1-1.3b").click()
     expect(me.find("#syn-status")).to_have_text("loads with the first run")
@@ -663,7 +526,7 @@ def test_behind_a_prefix_a_model_can_be_chosen_and_the_embedded_one_stands_in(br
     expect(me.page.get_by_label("Width")).to_have_value("832")
     expect(me.find("#syn-range")).to_contain_text("in the trained range")  # by what the other model has seen
     me.find("#syn-generate").click()
-    expect(me.find("#syn-notice")).to_contain_text("there is no network", timeout=60_000)
+    expect(me.find("#syn-notice")).to_contain_text("there is no network", timeout=120_000)
     expect(me.find("#syn-notice")).to_contain_text("Until then the embedded model stands in.")
     expect(me.page.get_by_label("Width")).to_have_value("128")
     expect(me.find("#syn-status")).to_have_text("ready · CPU")

@@ -1,31 +1,34 @@
-"""The camera desk: presets, camera rows and the live 3D view, as one gradio component.
+"""The cameras' part of the page: presets, 3D view, timeline, camera rows and viewfinder, as one gradio component.
 
-The rig is edited and drawn in the page, at once; its value is the rig's JSON document, which the server reads and
-checks like any other rig file.
+The rig is edited and drawn in the page, at once (``static/rig_view.js``); its value is the rig's JSON document, which
+the server reads and checks like any other rig file.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 import zipfile
-from pathlib import Path
 
 import gradio as gr
-import plotly
 
-from syncam.cameras import MAX_VIEWS, Intrinsics, Rig
+from syncam.cameras import MAX_VIEWS, TEMPLATES, Intrinsics, Rig, apply_template
 from syncam.model_card import ModelCard
-from syncam.preview import CAMERA_COLOURS, NUM_PATH_POINTS, rig_figure
+from syncam.preview import CAMERA_COLOURS
 from syncam.rig_formats import FILE_NAMES, export_cameras, list_presets, to_document
 from syncam.studio.scripts import component_script
 from syncam.studio.settings import rig_from
 
-PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 FEATURED_PRESETS = ("arc4", "rise4", "step_back4", "combo", "stereo", "corners", "crane5", "bullet8", "orbit8")
+GROUND_Z_M = -0.6  # of the embedded model's world, which is not imported here: it needs torch
 # How far sliders go: where dragging makes sense. Typed numbers may go further.
 SLIDER_RANGES = {"distance_m": (1, 12), "elevation_deg": (-10, 90), "azimuth_deg": (-180, 180)}
+# How the page lets cameras travel: a template, and those of its parameters that are not its defaults.
+WAYS: dict[str, tuple[str, dict[str, float]]] = {
+    "half orbit": ("orbit", {"degrees": 180}),
+    **{name: (name, {}) for name in TEMPLATES},
+    "dolly out": ("dolly", {"metres": 1.5}),
+}
 
 
 def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
@@ -34,28 +37,19 @@ def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
     ``.input`` fires when a person has changed it. Set to a document of more cameras than a rig can have, it lets the
     person pick.
     """
-    figure = json.loads(rig_figure(rig, card.hfov_deg, (card.width, card.height)).to_json())
-    ground, subject, frustum = figure["data"][:3]
-    gr.set_static_paths([PLOTLY_JS])
     return gr.HTML(
         to_document(rig),
         html_template='<div class="syn-rig"></div>',
         js_on_load=component_script("rig_view.js", "error_said"),
         apply_default_css=False,
-        server_functions=[export_for_page],
+        server_functions=[export_for_page, set_in_motion],
         presets=_presets(),
-        layout=figure["layout"],
-        style={
-            "ground": ground,
-            "subject": subject,
-            "frustum": frustum,
-            "colours": CAMERA_COLOURS,
-            "pathPoints": NUM_PATH_POINTS,
-        },
+        colours=CAMERA_COLOURS,
+        groundZ=GROUND_Z_M,
         ranges=SLIDER_RANGES,
         formats=list(FILE_NAMES),
         maxViews=MAX_VIEWS,
-        plotly=PLOTLY_JS.as_posix(),
+        ways={way: TEMPLATES[name].description for way, (name, _) in WAYS.items()},
         **view_of(card),
         **options,
     )
@@ -90,6 +84,19 @@ def export_for_page(request: list) -> dict:
     except ValueError as error:
         return {"error": str(error)}
     return {"name": name, "base64": base64.b64encode(data).decode("ascii")}
+
+
+def set_in_motion(request: list) -> dict:
+    """``[document, numbers, way]`` -> the document with the cameras of these numbers (from 0) travelling that way."""
+    try:
+        document, numbers, way = request
+        name, parameters = WAYS[way]
+        cameras = list(rig_from(document).cameras)
+        for number in numbers:
+            cameras[number] = apply_template(name, cameras[number], **parameters)
+    except (ValueError, TypeError, LookupError) as error:
+        return {"error": str(error)}
+    return to_document(Rig(tuple(cameras)))
 
 
 def _presets() -> list[dict]:

@@ -48,3 +48,39 @@ export const fileUrl = (path) => `${window.gradio_config.root.replace(/\/$/, "")
 export function download(url, name) {
   make("a", { href: url, download: name }).click();
 }
+
+// Loads a style sheet that lies beside the scripts, once.
+export function styled(name) {
+  const href = new URL(name, import.meta.url).href;
+  if ([...document.styleSheets].some((sheet) => sheet.href === href)) return Promise.resolve();
+  const link = make("link", { rel: "stylesheet", href });
+  document.head.append(link);
+  return new Promise((resolve) => ["load", "error"].forEach((end) => link.addEventListener(end, resolve)));
+}
+
+// Light below 0.18 of white's takes white text, above it black: either way it is read at 4.5 : 1 or better.
+function luminance(colour) {
+  const channels = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16) / 255);
+  const [red, green, blue] = channels.map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+// Gives a part of the page its camera's colour, and the one of text on it.
+export function wearColour(node, colours, index) {
+  const colour = colours[index % colours.length];
+  node.style.setProperty("--camera", colour);
+  node.style.setProperty("--on-camera", luminance(colour) < 0.18 ? "#ffffff" : "#101216");
+}
+
+// A function that has `action` done with the next picture of the screen, but then leaves the page alone for five times as
+// long as that took: what plays all the time must not keep a slow machine from what a person does.
+export function inSpareTime(action) {
+  let [waiting, restUntil] = [null, 0];
+  const act = () => {
+    waiting = null;
+    const began = performance.now();
+    action();
+    requestAnimationFrame(() => (restUntil = performance.now() + 5 * (performance.now() - began)));
+  };
+  return () => (waiting ??= setTimeout(() => requestAnimationFrame(act), Math.max(0, restUntil - performance.now())));
+}

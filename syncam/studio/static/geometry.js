@@ -1,5 +1,5 @@
-// Cameras in the page: the same drawing as syncam/preview.py, so that a slider moves its frustum without asking the
-// server. tests/test_page.py compares every coordinate with the Python figure. Metres, degrees, OpenCV camera axes.
+// Where cameras stand and what they see, as syncam.cameras says it, so that the page need not ask the server while one
+// is moved. tests/test_page.py compares what is drawn with the Python figure. Metres, degrees, OpenCV camera axes.
 // A camera is an entry of a rig document: {distance_m, elevation_deg, azimuth_deg}, {c2w}, or {keyframes, easing} of either.
 
 export const radians = (degrees) => (degrees * Math.PI) / 180;
@@ -113,16 +113,28 @@ export function poseBetween(matrices, knots, time) {
   return { right, down, forward, position };
 }
 
+// The key before a time, and how much of the way to the next one a moving camera has gone by then, 0 to 1.
+function along(entry, time) {
+  const { start, share } = between(keyTimes(entry), time);
+  return { start, weight: EASINGS[entry.keyframes[start].easing ?? entry.easing ?? "linear"](share) };
+}
+
+// Whether a camera always looks at the centre, so that three numbers say where it is.
+export const isAimed = (entry) => isOrbit(entry) || ("keyframes" in entry && entry.keyframes.every(isOrbit));
+
+// The three numbers of such a camera at a time.
+export function placeAt(entry, time) {
+  if (isOrbit(entry)) return placeOf(entry);
+  const { start, weight } = along(entry, time);
+  const [from, to] = [entry.keyframes[start], entry.keyframes[start + 1]].map(placeOf);
+  return from.map((value, i) => (1 - weight) * value + weight * to[i]);
+}
+
 export function poseAt(entry, time) {
-  if (isOrbit(entry)) return lookAtCentre(...placeOf(entry));
+  if (isAimed(entry)) return lookAtCentre(...placeAt(entry, time));
   if ("keyframes" in entry) {
     const [keys, knots] = [entry.keyframes, keyTimes(entry)];
-    const { start, share } = between(knots, time);
-    const weight = EASINGS[keys[start].easing ?? entry.easing ?? "linear"](share);
-    if (keys.every(isOrbit)) {
-      const places = keys.map(placeOf);
-      return lookAtCentre(...places[start].map((value, i) => (1 - weight) * value + weight * places[start + 1][i]));
-    }
+    const { start, weight } = along(entry, time);
     const matrices = keys.map((key) => matrixOf(poseAt(key, 0)));
     return poseBetween(matrices, knots, weight < 1 ? knots[start] + weight * (knots[start + 1] - knots[start]) : knots[start + 1]);
   }
@@ -140,95 +152,35 @@ export function startOf(entry) {
   return [distance, distance ? degrees(Math.asin(z / distance)) : 0, degrees(Math.atan2(y, x))];
 }
 
-// Polylines as three columns with a null between them, where the pen is lifted.
-export function columns(strokes) {
-  const points = strokes.flatMap((stroke, i) => (i ? [[null, null, null], ...stroke] : stroke));
-  return { x: points.map((p) => p[0]), y: points.map((p) => p[1]), z: points.map((p) => p[2]) };
-}
-
-export const textAt = (total, texts) => Array.from({ length: total }, (_, i) => texts[i] ?? "");
-
-export function groundColumns(farthest) {
-  let step = 10 ** Math.floor(Math.log10(Math.max(farthest, 1e-3)));
-  step = [step / 5, step / 2, step, 2 * step].find((s) => farthest / s <= 5 + 1e-9);
-  const rings = Math.max(1, Math.ceil(farthest / step - 1e-9));
-  const strokes = [];
-  const texts = {};
-  for (let ring = 0; ring < rings; ring++) {
-    const radius = step * (ring + 1);
-    texts[ring * 98] = `${Number(radius.toPrecision(6))} m`;
-    strokes.push(
-      Array.from({ length: 97 }, (_, i) => {
-        const angle = (2 * Math.PI * ((i + 56) % 96)) / 96;
-        return [radius * Math.cos(angle), radius * Math.sin(angle), 0];
-      }),
-    );
-  }
-  const points = columns(strokes);
-  return { ...points, text: textAt(points.x.length, texts) };
-}
-
-export function subjectColumns(size) {
-  const tip = 4 * size;
-  const arrow = [[0, 0, 0], [tip, 0, 0], [tip - size, size / 2, 0], [tip, 0, 0], [tip - size, -size / 2, 0]];
-  const axes = [0, 1, 2].map((axis) => [-size, size].map((s) => [0, 1, 2].map((i) => (i === axis ? s : 0))));
-  const points = columns([...axes, arrow, [[tip + size, 0, 0]]]);
-  return { ...points, text: textAt(points.x.length, { [points.x.length - 1]: "front" }) };
-}
-
-export function frustumColumns(entry, pose, lens, depth, path) {
+// A camera's picture at a depth of one metre in its own axes: the corners from the top left, clockwise, and the middle
+// of the roof that marks its upper side.
+export function pictureCorners(lens) {
   const { width: w, height: h } = lens;
   const pixels = [[0, 0], [w, 0], [w, h], [0, h], [w / 2, -0.25 * h]];
-  const [topLeft, topRight, bottomRight, bottomLeft, roof] = pixels.map(([u, v]) => {
-    let point = add(pose.position, pose.forward, depth);
-    point = add(point, pose.right, (depth * (u - lens.cx)) / lens.fx);
-    return add(point, pose.down, (depth * (v - lens.cy)) / lens.fy);
-  });
-  const centre = pose.position;
-  return columns([
-    [centre, topLeft, topRight, bottomRight, bottomLeft, topLeft, roof, topRight, centre],
-    [bottomRight, centre, bottomLeft],
-    ...(path ? [path] : []),
-  ]);
+  return pixels.map(([u, v]) => [(u - lens.cx) / lens.fx, (v - lens.cy) / lens.fy, 1]);
 }
 
-export const escapeHtml = (text) =>
-  text.replace(/[&<>"']/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;" })[c]);
-
-export function median(values) {
+function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-// The traces of syncam.preview.rig_figure for these cameras at a time from 0 to 1. `style` holds one trace of each
-// kind as Python draws it (ground, subject, frustum) and the cameras' colours: only coordinates are computed here.
-export function rigTraces(cameras, defaultLens, style, time = 0) {
-  const poses = cameras.map((entry) => poseAt(entry, time));
-  const paths = cameras.map((entry) =>
-    moves(entry) ? Array.from({ length: style.pathPoints }, (_, i) => poseAt(entry, i / (style.pathPoints - 1)).position) : null,
-  );
-  const distances = poses.map((pose) => length(pose.position));
-  const farthest = Math.max(...distances, ...paths.flatMap((path) => (path ?? []).map(length)));
-  const depth = 0.14 * Math.max(median(distances), 0.5);
-  return [
-    { ...style.ground, ...groundColumns(farthest) },
-    { ...style.subject, ...subjectColumns(0.08 * Math.max(farthest, 1)) },
-    ...cameras.map((entry, index) => {
-      const points = frustumColumns(entry, poses[index], entry.intrinsics ?? defaultLens, depth, paths[index]);
-      const colour = style.colours[index % style.colours.length];
-      const title = `camera ${index + 1}${entry.label ? `: ${escapeHtml(entry.label)}` : ""}`;
-      const [distance, elevation, azimuth] = startOf(entry);
-      return {
-        ...style.frustum,
-        ...points,
-        text: textAt(points.x.length, { 0: String(index + 1) }),
-        line: { ...style.frustum.line, color: colour },
-        textfont: { ...style.frustum.textfont, color: colour },
-        name: title,
-        meta: index + 1,
-        hovertext: `${title}<br>${distance.toFixed(2)} m, elevation ${elevation.toFixed(1)}°, azimuth ${azimuth.toFixed(1)}°`,
-      };
-    }),
-  ];
+// How long the cameras are drawn, in metres, for these poses.
+export const drawnDepth = (poses) => 0.14 * Math.max(median(poses.map((pose) => length(pose.position))), 0.5);
+
+export const NUM_PATH_POINTS = 33;
+export const pathOf = (entry) =>
+  moves(entry) ? Array.from({ length: NUM_PATH_POINTS }, (_, i) => poseAt(entry, i / (NUM_PATH_POINTS - 1)).position) : [];
+
+// How far from the centre any of the cameras ever is.
+export const farthestOf = (cameras, time) =>
+  Math.max(...cameras.flatMap((entry) => [poseAt(entry, time).position, ...pathOf(entry)]).map(length));
+
+// Radii of rings on the ground, round numbers, at most five of them.
+export function groundRings(farthest) {
+  const magnitude = 10 ** Math.floor(Math.log10(Math.max(farthest, 1e-3)));
+  const step = [magnitude / 5, magnitude / 2, magnitude, 2 * magnitude].find((s) => farthest / s <= 5 + 1e-9);
+  const count = Math.max(1, Math.ceil(farthest / step - 1e-9));
+  return Array.from({ length: count }, (_, i) => Number((step * (i + 1)).toPrecision(6)));
 }

@@ -1,7 +1,8 @@
 // The synchronised player, of which a page has one. All views are tiles of one video, so they can't drift apart; each
 // canvas shows its tile of the frame on screen.
 
-import { button, download, fileUrl, icon, make, studio } from "./dom.js";
+import { button, download, fileUrl, icon, make, studio, wearColour } from "./dom.js";
+import { fitGrid, roomHeight } from "./fit_grid.js";
 
 let element, trigger, props, server; // given to mount
 
@@ -28,9 +29,10 @@ let frame = 0;
 const video = make("video", { muted: true, loop: true, playsinline: true, preload: "auto", "aria-hidden": "true", class: "syn-source" });
 video.muted = true; // the attribute alone does not count for a video made by script
 const grid = make("div", { class: "syn-grid" });
+const shaping = make("div", { class: "syn-grid syn-shaping", hidden: true, "aria-label": "the views taking shape" }); // in the cells' place while a run goes on
 const single = make("canvas", { class: "syn-single", role: "img" });
 const caption = make("span", { class: "syn-caption" });
-const stage = make("div", { class: "syn-screen", tabindex: 0, "aria-label": "player" }, grid, make("div", { class: "syn-one" }, single, caption), video);
+const stage = make("div", { class: "syn-screen", tabindex: 0, "aria-label": "player" }, grid, shaping, make("div", { class: "syn-one" }, single, caption), video);
 let canvases = [];
 
 const modeButtons = Object.fromEntries(MODES.map(([name, text, label]) => [name, button(text, label, () => setMode(name), "chip")]));
@@ -67,7 +69,6 @@ const heading = make("h2", {}, make("b", {}, "3"), " Watch");
 const numViews = () => shown?.recipe.num_views ?? 0;
 const size = () => [shown.recipe.width, shown.recipe.height];
 const columns = () => Math.ceil(numViews() / Math.floor(Math.sqrt(numViews()))); // as syncam.video.mosaic_grid
-const colour = (index) => props.colours[index % props.colours.length];
 
 // One view of the frame on screen.
 function paint(context, index, x, y, w, h) {
@@ -144,14 +145,13 @@ function show() {
     });
   } else {
     const views = painters[mode](single.getContext("2d"), w, h);
-    single.style.setProperty("--camera", colour(views[0]));
+    wearColour(single, props.colours, views[0]);
     single.dataset.frame = frame;
     single.dataset.views = views.join(" ");
     single.setAttribute("aria-label", `camera ${views.map((v) => v + 1).join(" and ")}`);
     caption.textContent = views.map((v) => `cam ${v + 1}`).join(mode === "anaglyph" ? " + " : " | ");
   }
   sweep.value = at;
-  studio.showTime?.(shown.recipe.num_frames > 1 ? frame / (shown.recipe.num_frames - 1) : 0);
 }
 
 const ready = () => Boolean(shown) && video.readyState >= 2;
@@ -164,12 +164,14 @@ function onFrame(seconds) {
   counter.textContent = `frame ${frame + 1}/${shown.recipe.num_frames}`;
   element.dataset.frame = frame;
   show();
+  studio.showTime?.(shown.recipe.num_frames > 1 ? frame / (shown.recipe.num_frames - 1) : 0);
 }
 function onPlayed(_, metadata) {
   video.requestVideoFrameCallback(onPlayed);
   onFrame(metadata.mediaTime);
 }
 video.requestVideoFrameCallback(onPlayed);
+video.addEventListener("loadeddata", () => onFrame(video.currentTime)); // where nothing plays by itself
 video.addEventListener("seeked", () => onFrame(video.currentTime)); // the browser may call no frame back while paused
 
 let before = performance.now();
@@ -276,6 +278,32 @@ document.addEventListener("keydown", (event) => {
   action();
 });
 
+// ---------------------------------------------------------------------------------------------------------------- size
+
+function fit() {
+  element.style.setProperty("--tall", `${roomHeight()}px`);
+  if (shown) fitGrid(grid, stage.clientWidth, numViews(), size()[0] / size()[1]);
+  const picture = shaping.querySelector("img");
+  if (picture) fitGrid(shaping, stage.clientWidth, shaping.children.length, picture.naturalWidth / picture.naturalHeight || 1);
+}
+
+// The coarse views of a run, which the server writes into a part of the page of its own, shown in the cells' place.
+function showShaping(pictures) {
+  shaping.hidden = !pictures.length;
+  element.classList.toggle("shaping", pictures.length > 0);
+  shaping.replaceChildren(
+    ...pictures.map((picture, index) => {
+      const cell = make("div", { class: "syn-cell" }, make("img", { src: picture.src, alt: picture.alt, onload: fit }), make("span", { class: "syn-caption" }, `cam ${index + 1}, taking shape`));
+      wearColour(cell, props.colours, index);
+      return cell;
+    }),
+  );
+}
+
+function watchPreview(preview) {
+  new MutationObserver(() => showShaping([...preview.querySelectorAll("img")])).observe(preview, { childList: true, subtree: true, attributes: true });
+}
+
 // ------------------------------------------------------------------------------------------------------------- loading
 
 function copy(event, text) {
@@ -308,17 +336,15 @@ function load() {
     const canvas = make("canvas", { width: w, height: h, role: "img", "aria-label": `camera ${index + 1}` });
     const cell = make("button", { type: "button", class: "syn-cell", "aria-label": `watch camera ${index + 1} alone`, onclick: () => setView(index) });
     cell.append(canvas, make("span", { class: "syn-caption" }, `cam ${index + 1}`));
-    cell.style.setProperty("--camera", colour(index));
+    wearColour(cell, props.colours, index);
     return canvas;
   });
   grid.replaceChildren(...canvases.map((canvas) => canvas.parentNode));
-  grid.style.setProperty("--across", numViews() > 4 ? Math.ceil(numViews() / 2) : numViews());
-  grid.style.setProperty("--ratio", w / h);
   [single.width, single.height] = [w, h];
   viewBar.replaceChildren(
     ...canvases.map((_, index) => {
       const node = make("button", { type: "button", class: "syn-badge", "aria-label": `camera ${index + 1}`, onclick: () => setView(index) }, String(index + 1));
-      node.style.setProperty("--camera", colour(index));
+      wearColour(node, props.colours, index);
       return node;
     }),
   );
@@ -339,6 +365,7 @@ function load() {
     button("copy link", "copy a link that opens the page with these settings", (event) => copy(event, studio.shareLink(shown.query)), "chip"),
   );
   element.dataset.result = shown.id;
+  fit();
   const address = fileUrl(shown.mosaic.path);
   if (!address.endsWith(".mp4")) {
     // Made where there was no ffmpeg: an animation, which can be watched but not steered.
@@ -347,7 +374,7 @@ function load() {
   }
   video.playbackRate = Number(speed.value);
   video.src = address;
-  play();
+  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();
   if (mode === "bullet") sweeping = true;
   showControls();
 }
@@ -357,8 +384,12 @@ export function mount(parts) {
   element.append(make("div", { class: "syn-watchbar" }, heading, modeBar, viewBar), stage, sweepLine, transport, measured, made, take);
   // After a click the keys go on working: a focused button would take the space bar for itself.
   element.addEventListener("click", (event) => event.detail && event.target.closest("button")?.blur());
-  // What the 3D view shows inside the cameras.
-  studio.player = { ready, paint, size, cameras: () => shown.recipe.rig.cameras };
+  // What the 3D view shows inside the cameras, and how its timeline moves the player.
+  const showTime = (time) => ready() && seek(Math.round(time * (shown.recipe.num_frames - 1)));
+  studio.player = { ready, paint, size, cameras: () => shown.recipe.rig.cameras, pause: () => video.pause(), showTime };
+  watchPreview(document.querySelector("#syn-preview"));
+  new ResizeObserver(fit).observe(stage);
+  addEventListener("resize", fit);
   parts.watch("value", load);
   load();
 }
