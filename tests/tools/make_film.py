@@ -44,6 +44,7 @@ class Film:
 def play(film: Film) -> None:
     """What the film shows, in order."""
     page = film.page
+    page.get_by_role("button", name="select camera 4", exact=True).click()
     azimuth = page.get_by_role("slider", name="camera 4 azimuth", exact=True)
     for value in range(30, 72, 3):
         azimuth.fill(str(value))
