@@ -231,7 +231,7 @@ def chosen_cameras(options: argparse.Namespace):
     file = read_cameras(path_or_text(options.source))
     file = file.as_stills() if options.as_stills else file  # before the choice: it is made among them
     file = file.pick(options.cameras or options.num_cameras)
-    return file.as_path() if options.as_path else file
+    return file.as_path(by_name=not options.cameras) if options.as_path else file
 
 
 def convert(options: argparse.Namespace) -> None:

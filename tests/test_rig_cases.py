@@ -394,6 +394,18 @@ def test_poses_become_one_path_and_again_many_cameras(tmp_path, capsys):
         read_cameras("3,0,0").as_path()
 
 
+def test_a_path_goes_through_its_frames_in_the_order_of_their_names():
+    data = json.loads((CASES / "c8_ns_folder" / "transforms.json").read_text())
+    for frame, number in zip(data["frames"], (8, 9, 10, 11), strict=True):
+        frame["file_path"] = f"images/frame_{number}.png"
+    data["frames"] = [data["frames"][index] for index in (2, 0, 3, 1)]
+    path = parse_cameras(json.dumps(data).encode()).as_path()
+    assert_true(path)
+    assert "in the order of their names" in path.note
+    (camera,) = parse_cameras(json.dumps(data).encode()).pick([4, 1]).as_path(by_name=False).cameras
+    assert np.abs(relative_to_first(camera.poses) - relative_to_first(TRUTH[[1, 2]])).max() < 1e-9
+
+
 def test_a_lens_model_is_not_used_for_pictures():
     lens = LensModel("OPENCV_FISHEYE", 1000, 1000, (("fx", 320.0),))
     camera = OrbitCamera(3, 0, 0, lens_model=lens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -69,20 +70,26 @@ class CameraFile:
         more = f" and {len(words) - 3} more" if len(words) > 3 else ""
         return f"{'Lens' if len(words) == 1 else 'Lenses'}: {'; '.join(words[:3])}{more}."
 
-    def as_path(self) -> CameraFile:
-        """All poses of the file as those of ONE camera that moves, in the file's order and evenly spaced in time.
+    def as_path(self, by_name: bool = True) -> CameraFile:
+        """All poses of the file as those of ONE camera that moves, evenly spaced in time.
 
-        For the poses of a video's frames in a file without times. Positions go along a spline, rotations by slerp, so
-        that a shot of any number of frames has its own. The first camera's lens is the camera's.
+        For the poses of a video's frames in a file without times. With ``by_name`` they are in the order of their
+        pictures' names, frame 10 after frame 9, if each has one of its own; else in the file's order. Positions go
+        along a spline, rotations by slerp, so that a shot of any number of frames has its own. The first camera's lens
+        is the camera's.
 
         Raises: ValueError if there is a single pose only.
         """
-        poses = np.concatenate([_own_poses(camera) for camera in self.cameras])
+        cameras, notes = list(self.cameras), [self.note]
+        if by_name and len({camera.label for camera in cameras}) == len(cameras) > 1:
+            cameras.sort(key=lambda camera: _as_numbered(camera.label))
+        poses = np.concatenate([_own_poses(camera) for camera in cameras])
         if len(poses) < 2:
             raise ValueError("a path needs at least 2 poses, and this file has one")
-        first = self.cameras[0]
+        first = cameras[0]
         camera = FreeCamera(poses, label=first.label, intrinsics=first.intrinsics, lens_model=first.lens_model)
-        notes = [self.note, f"Its {len(poses)} poses are one camera's path."]
+        in_order = ", in the order of their names" if cameras != list(self.cameras) else ""
+        notes.append(f"Its {len(poses)} poses are one camera's path{in_order}.")
         if len({(camera.intrinsics, camera.lens_model) for camera in self.cameras}) > 1:
             notes.append("Its lens changes on the way; the first one is kept.")
         return replace(self, cameras=(camera,), note=" ".join(notes), sources=())
@@ -148,6 +155,11 @@ CameraList = HasCameras | Sequence[Camera]
 
 def cameras_in(cameras: CameraList) -> list[Camera]:
     return list(cameras if isinstance(cameras, Sequence) else cameras.cameras)
+
+
+def _as_numbered(name: str) -> list[tuple[int, str]]:
+    """What sorts frame 10 after frame 9."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _own_poses(camera: Camera) -> np.ndarray:
