@@ -7,7 +7,6 @@ cameras through ``attention_kwargs``. Page, command line, training and evaluatio
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
@@ -30,16 +29,9 @@ from syncam.caching import Calibration, mag_cache
 from syncam.clips import read_clip
 from syncam.distilled import card_of
 from syncam.guidance import Guidance
-from syncam.memory import (
-    MemoryPlan,
-    Planner,
-    best_device,
-    choose_offload,
-    component_bytes,
-    free_bytes,
-    is_out_of_memory,
-)
+from syncam.machine import best_device, free_bytes, is_out_of_memory, own_seconds
 from syncam.model_card import KNOWN_MODELS, ModelCard, model_folder
+from syncam.planning import Plan, Planner, choose_offload, component_bytes
 from syncam.rig_formats import to_document
 from syncam.shot import Progress, ResolvedShot, Shot, Stopped
 from syncam.video import MultiViewVideo
@@ -91,7 +83,7 @@ class Pipeline:
             base: a folder or hub repository to take the base model from, instead of the card's; or a file with a whole
                 transformer, such as a distilled one, that takes the place of the base model's.
             revision, weights_revision: commits on the hub, of the base model and of the weights.
-            offload: where the weights are kept, see :func:`syncam.memory.choose_offload`; None: chosen by it.
+            offload: where the weights are kept, see :func:`syncam.planning.choose_offload`; None: chosen by it.
             loras: "FILE" or "FILE:STRENGTH" each, merged into the base model.
             shift: of the noise levels; None: what is known of the base, else the model's own.
             fp8: store the transformer's weights in eight bits; half the room, and not quite the same pictures.
@@ -101,9 +93,6 @@ class Pipeline:
         card = card_of(model, base, loras, shift)
         backbone_class = BACKBONES[card.family]
         on_cpu = best_device().type == "cpu"
-        if on_cpu:
-            # One core stays free for the page. The same number everywhere: it may change the last bit of a sum.
-            torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
         dtype = torch.float32 if on_cpu else torch.bfloat16
         folder = model_folder(model)
         if folder.is_dir():
@@ -120,7 +109,7 @@ class Pipeline:
         pipeline.base = {"base": Path(base).name if Path(base).exists() else base, "loras": list(map(_named, loras))}
         return pipeline
 
-    def plan(self, shot: Shot | ResolvedShot) -> MemoryPlan:
+    def plan(self, shot: Shot | ResolvedShot) -> Plan:
         """What a shot needs here, in memory and time.  Raises: ValueError if it is not possible for the model."""
         return self.planner.plan(self.card.resolve(shot))
 
@@ -137,7 +126,7 @@ class Pipeline:
         Raises: ValueError if the shot is not possible or does not fit, Stopped if asked to stop,
             FloatingPointError on NaN, MemoryError if memory runs out all the same.
         """
-        shot, began = self.card.resolve(shot), time.perf_counter()
+        shot, began, work_began = self.card.resolve(shot), time.perf_counter(), own_seconds(self.device)
         cameras, plan = self.backbone.cameras(shot), self.planner.plan(shot)
         plan.require()
         given = self._given_frames(shot)
@@ -164,14 +153,13 @@ class Pipeline:
             raise MemoryError(f"Memory ran out with {plan.what}. {advice}") from None
         done = time.perf_counter()
         if not shot.mag_cache:  # which leaves out some of what was planned
-            self.planner.learn(plan, done - encoded)
+            self.planner.learn(plan, own_seconds(self.device) - work_began)
         seconds = {"denoise": round(denoised - encoded, 3), "all": round(done - began, 3)}
         return MultiViewVideo(frames, shot.rig, self.card.fps, self.card.hfov_deg, self._recipe(shot, seconds))
 
     def _encode_prompt(self, shot: ResolvedShot) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Embeddings of the prompt, and of the negative prompt if the shot is guided by text."""
-        guided = shot.guidance_scale > 1 and bool(shot.guided_steps())
-        return self.backbone.encode_prompt(shot.prompt, shot.negative_prompt if guided else None)
+        return self.backbone.encode_prompt(shot.prompt, shot.negative_prompt if shot.is_guided_by_text else None)
 
     def _given_frames(self, shot: ResolvedShot) -> np.ndarray | None:
         """What view 1 is given, (t, h, w, 3) uint8, at the shot's size and the model's rate; None if nothing is.
@@ -213,7 +201,7 @@ class Pipeline:
         return calibration.ratios
 
     def _denoise(
-        self, shot: ResolvedShot, plan: MemoryPlan, cameras, prompt_embeds, source, on_step, should_stop
+        self, shot: ResolvedShot, plan: Plan, cameras, prompt_embeds, source, on_step, should_stop
     ) -> torch.Tensor:
         """Clean latents (v, c, f, h, w), made by the family's own diffusers pipeline with the views as its batch.
 

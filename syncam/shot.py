@@ -71,12 +71,22 @@ class ResolvedShot:
         begin, end = (math.ceil(part * self.num_inference_steps - 1e-9) for part in self.guidance_interval)
         return range(begin, end)
 
+    @property
+    def is_guided_by_text(self) -> bool:
+        return self.guidance_scale > 1 and bool(self.guided_steps())
+
+    def branches(self, step: int) -> int:
+        """How often the transformer runs in a step: once, and at guided steps once more for each kind of guidance."""
+        if step not in self.guided_steps():
+            return 1
+        by_views = len(self.rig) > 1 and self.view_guidance_scale != 1
+        by_source = bool(self.given_views) and self.source_guidance_scale != 1
+        return 1 + (self.guidance_scale > 1) + by_views + by_source
+
     def forwards(self) -> tuple[int, int]:
         """How often the transformer runs: in all steps, and in the one that runs it most often."""
-        guided, others = len(self.guided_steps()), int(self.guidance_scale > 1)
-        others += bool(self.given_views) and self.source_guidance_scale != 1
-        others += len(self.rig) > 1 and self.view_guidance_scale != 1
-        return self.num_inference_steps + others * guided, 1 + others * bool(guided)
+        branches = [self.branches(step) for step in range(self.num_inference_steps)]
+        return sum(branches), max(branches)
 
 
 @dataclass(frozen=True)

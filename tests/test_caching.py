@@ -9,9 +9,9 @@ import pytest
 
 from syncam.__main__ import main
 from syncam.cameras import Rig
-from syncam.memory import Cost
 from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS
 from syncam.pipeline import Pipeline, write_manifest
+from syncam.planning import Cost
 from syncam.shot import Shot, Stopped
 from tests.tiny import FAMILIES, save_base
 
@@ -50,7 +50,7 @@ def forwards(pipeline: Pipeline, wanted: Shot) -> tuple[np.ndarray, int]:
 @pytest.mark.parametrize("batched", [True, False])
 def test_steps_are_left_out_and_the_next_run_is_whole_again(pipeline, batched, monkeypatch):
     if not batched:
-        monkeypatch.setattr("syncam.memory.SMALL_STEP_TOKENS", 0)
+        monkeypatch.setattr("syncam.planning.SMALL_STEP_TOKENS", 0)
     branches = 1 if batched else 2
     whole, all_steps = forwards(pipeline, shot())
     cached, some_steps = forwards(pipeline, shot(mag_cache=0.05, mag_ratios=FLAT))

@@ -19,9 +19,9 @@ from syncam.backbones.base import latent_times
 from syncam.backbones.embedded import build_tokenizer
 from syncam.cameras import MovingCamera, OrbitCamera, Rig
 from syncam.checkpoints import save_added
-from syncam.memory import component_bytes
 from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS, ModelCard
 from syncam.pipeline import BACKBONES, Pipeline, verify_manifest, write_manifest
+from syncam.planning import component_bytes
 from syncam.shot import Progress, Shot, Stopped
 from tests.test_checkpoints import published
 from tests.tiny import FAMILIES, WAN, randomised, save_base
@@ -312,7 +312,7 @@ def test_an_untrained_module_gives_the_base_models_own_videos(bases, family, mon
     monkeypatch.setitem(KNOWN_MODELS, card.name, type(card)(**{**vars(card), "weights": ""}))
     monkeypatch.setattr("syncam.backbones.wan.WanBackbone.transformer_config", {})  # stock timesteps, for comparison
     if family == "wan":  # whose stock pipeline runs guidance's branches one by one; CogVideoX's, as one batch
-        monkeypatch.setattr("syncam.memory.SMALL_STEP_TOKENS", 0)
+        monkeypatch.setattr("syncam.planning.SMALL_STEP_TOKENS", 0)
     ours = Pipeline.load(card.name, base=str(bases[family]))
     backbone, wanted = ours.backbone, ours.card.resolve(tiny_shot(2))
     stock = {"wan": WanPipeline, "cogvideox": CogVideoXPipeline}[family].from_pretrained(bases[family])

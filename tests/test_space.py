@@ -13,7 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from syncam import zero_gpu
-from syncam.memory import attention_is_fused, best_device, matmul_rate
+from syncam.machine import attention_is_fused, best_device, matmul_rate
 from syncam.model_card import KNOWN_MODELS, ModelCard
 from syncam.rig_formats import read_rig
 from syncam.shot import Shot

@@ -386,7 +386,7 @@ def test_the_queue_has_an_end_and_says_so(tmp_path):
 
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_waits(studio, monkeypatch):
-    monkeypatch.setattr("syncam.memory.free_bytes", lambda device: 4 << 20)
+    monkeypatch.setattr("syncam.planning.free_bytes", lambda device: 4 << 20)
     with pytest.raises(ValueError, match="Not enough memory for 8 views of 5 frames"):
         studio.engine.submit(quick_shot(rig="orbit8"))
 

@@ -132,6 +132,17 @@ class Backbone:
         shape = self.latent_shape(shot.num_frames, shot.width, shot.height)
         return torch.stack([torch.randn(shape, generator=generator) for _ in range(len(shot.rig))])
 
+    def flops(self, num_views: int, num_frames: int, num_tokens: int) -> float:
+        """Floating point operations of one forward, for each of ``num_views`` views that meet in it.
+
+        Args: latent frames and tokens of a view (all frames together). Matrix products, convolutions and attention.
+        """
+        raise NotImplementedError
+
+    def token_shares(self, num_steps: int) -> np.ndarray:
+        """Which part of :meth:`token_grid`'s tokens each step has, (steps,)."""
+        return np.ones(num_steps)
+
     def encode_prompt(
         self, prompt: str, negative_prompt: str | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -206,7 +217,7 @@ class Backbone:
     def preview(self, clean: torch.Tensor) -> np.ndarray:
         """The middle of the clip, (v, h, w, 3) uint8: decoded if that is cheap, else each latent's colour."""
         middle = clean.shape[2] // 2
-        if self._decoder_is_small():
+        if self.decoder_is_small:
             return np.stack([self.decode(view[:, :, : middle + 1])[-1] for view in clean.split(1)])
         latents = self.unscaled(clean[:, :, middle].float().cpu()[:, :, None])[:, :, 0].movedim(1, -1)
         colours = torch.cat([latents, torch.ones_like(latents[..., :1])], -1) @ self._colours
@@ -217,7 +228,7 @@ class Backbone:
 
         The map, (c + 1, 3), is linear, by least squares: enough to see where things are.
         """
-        if self._colours is not None or self._decoder_is_small():
+        if self._colours is not None or self.decoder_is_small:
             return
         vae, levels = self.pipe.vae, torch.linspace(-1, 1, 3)
         colours = torch.cartesian_prod(levels, levels, levels)
@@ -232,7 +243,9 @@ class Backbone:
         self._colours = torch.linalg.solve(design.T @ design + penalty, design.T @ colours)
         self.pipe.maybe_free_model_hooks()  # nothing of the autoencoder stays where the transformer will need the room
 
-    def _decoder_is_small(self) -> bool:
+    @property
+    def decoder_is_small(self) -> bool:
+        """Whether previews are decoded; else they show which colour a latent stands for."""
         return sum(parameter.numel() for parameter in self.pipe.vae.parameters()) <= SMALL_DECODER_PARAMETERS
 
 

@@ -264,6 +264,18 @@ class CogVideoXBackbone(Backbone):
     def attention_kwargs(self, cameras: torch.Tensor | None) -> dict[str, Any]:
         return {"cameras": None if cameras is None else cameras[:, :, 0]}
 
+    def flops(self, num_views: int, num_frames: int, num_tokens: int) -> float:
+        config, (text_tokens, text_dim) = self.pipe.transformer.config, self.text_shape()
+        width, time_dim = config.num_attention_heads * config.attention_head_dim, config.time_embed_dim
+        together = num_tokens + text_tokens
+        group = num_tokens / num_frames + text_tokens  # what a view brings to the others in one latent frame
+        block = together * (12 * width**2 + 2 * width * together)  # attention within the view, feed-forward
+        block += num_frames * group * (4 * width**2 + 2 * width * num_views * group)  # attention across views
+        block += num_tokens * width**2 + POSE_DIM * width + 18 * time_dim * width  # projector, camera, three norms
+        ends = num_tokens * config.patch_size**2 * width * (config.in_channels + config.out_channels)
+        ends += text_tokens * text_dim * width + time_dim * (width + time_dim + 2 * width)
+        return 2.0 * (config.num_layers * block + ends)
+
     def forward(self, transformer, latents, timesteps, text, cameras) -> torch.Tensor:
         _, _, frames, height, width = latents.shape
         rope = None

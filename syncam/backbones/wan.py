@@ -6,6 +6,7 @@ embedding with the view's number on the time axis, sees no text, and starts as a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
@@ -358,6 +359,25 @@ class WanBackbone(Backbone):
 
     def text_shape(self) -> tuple[int, int]:
         return min(512, self.pipe.tokenizer.model_max_length), self.pipe.transformer.config.text_dim
+
+    def flops(self, num_views: int, num_frames: int, num_tokens: int) -> float:
+        config, (text_tokens, text_dim) = self.pipe.transformer.config, self.text_shape()
+        width = config.num_attention_heads * config.attention_head_dim
+        of_a_frame, patch = num_tokens / num_frames, math.prod(config.patch_size)
+        layers = 11 * width**2 + 2 * width * config.ffn_dim  # three attentions (4 + 2 + 4), projector, feed-forward
+        attention = 2 * width * (num_tokens + text_tokens + num_views * of_a_frame)
+        cameras = CAMERA_DIM[self.token_rays] * width * (num_tokens if self.token_rays else num_frames)
+        block = num_tokens * (layers + attention) + 2 * width**2 * text_tokens + cameras
+        ends = num_tokens * patch * width * (config.in_channels + config.out_channels)
+        ends += (text_dim + width) * width * text_tokens + (config.freq_dim + 7 * width) * width
+        return 2.0 * (config.num_layers * block + ends)
+
+    def token_shares(self, num_steps: int) -> np.ndarray:
+        config = self.pipe.transformer.config
+        shift, even = self._solvers["euler"].config.shift, np.linspace(1, 0, num_steps + 1)[:-1]
+        levels = shift * even / (1 + (shift - 1) * even)
+        closely = (levels < config.close_below) | (config.close_below == 0)
+        return np.where(closely, 1.0, 1 / math.prod(config.patch_size))
 
     def forward(self, transformer, latents, timesteps, text, cameras) -> torch.Tensor:
         return transformer(latents, timesteps, text, attention_kwargs=self.attention_kwargs(cameras)).sample

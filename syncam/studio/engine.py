@@ -114,7 +114,7 @@ class Engine:
         return job
 
     def plan(self, shot: Shot | ResolvedShot, model: str):
-        """What the shot needs here, a ``syncam.memory.MemoryPlan``; None while the model is not there to be asked.
+        """What the shot needs here, a ``syncam.planning.Plan``; None while the model is not there to be asked.
 
         Raises: ValueError if the shot is not possible.
         """

@@ -90,7 +90,7 @@ def _flaw(what: str, why: str) -> str:
 
 
 def estimate(plan, card: ModelCard) -> str:
-    """What a run will take (a ``syncam.memory.MemoryPlan``), or what to do if it can't be.
+    """What a run will take (a ``syncam.planning.Plan``), or what to do if it can't be.
 
     ``plan`` is None as long as the model is not there.
     """

@@ -29,7 +29,7 @@ from syncam.backbones.base import Backbone
 from syncam.cameras import Rig
 from syncam.checkpoints import save_added
 from syncam.datasets import Fit, SynCamVideo
-from syncam.memory import best_device
+from syncam.machine import best_device
 from syncam.model_card import KNOWN_MODELS, TrainedRange
 from syncam.pipeline import BACKBONES
 from syncam.rig_formats import from_document, to_document

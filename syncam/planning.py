@@ -1,0 +1,369 @@
+"""What a run will need in memory and time, found out before anything is allocated, and what to do where it doesn't fit.
+
+Operations have a closed form, which each family's backbone knows. Bytes are measured once per model: one block of the
+real transformer, and one tile of the real autoencoder, run in a few sizes on the meta device, where tensors have shapes
+but no storage, while the bytes that live are counted; they grow linearly with the tokens. Attention is counted as a
+fused kernel does it, without its matrix of scores. After that, a plan is arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from syncam.machine import attention_is_fused, free_bytes, matmul_rate
+from syncam.multiview import CAMERA_DIM, own_config
+from syncam.shot import ResolvedShot
+from syncam.units import format_bytes, format_duration
+
+LARGE_ATTENTION_TOKENS = 8192  # from here on, an attention that is not fused needs gigabytes for its scores
+MAX_SECONDS = 24 * 3600.0
+SMALL_STEP_TOKENS = 4096  # up to here, more at once is faster: launches count, not operations
+# whether guidance's branches run as one batch, and how many views and latent frames at a time; in order of preference
+WAYS = ((True, (None, None)), (False, (None, None)), (False, (1, 1)))
+PREVIEW_PICTURES, PREVIEW_SIDE = 27, 64  # that teach a preview the colours of latents; pixels
+HEADROOM = 0.9  # of the free memory that a run may use: allocators round up
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one run of something: bytes held at once beyond its inputs and weights, and floating point operations."""
+
+    peak_bytes: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a shot will be run and what it takes. ``chunks``: views and latent frames at a time, None is all at once.
+
+    Memory in bytes, beyond what is held already; ``seconds`` on this machine with nothing else running.
+    """
+
+    num_views: int
+    width: int
+    height: int
+    num_frames: int
+    needed_bytes: int
+    free_bytes: int
+    seconds: float
+    flops: float
+    num_steps: int = 0
+    branches_in_batch: bool = False  # whether what guidance compares runs at once
+    chunks: tuple[int | None, int | None] = (None, None)
+    instead: str = ""  # the nearest setting that fits, if this does not
+    refused: str = ""  # another reason that this can't be run
+
+    @property
+    def what(self) -> str:
+        views = f"{self.num_views} view{'s' * (self.num_views > 1)}"
+        return f"{views} of {self.num_frames} frame{'s' * (self.num_frames > 1)} at {self.width}x{self.height}"
+
+    @property
+    def fits(self) -> bool:
+        return not self.refused and self.needed_bytes <= HEADROOM * self.free_bytes and self.seconds <= MAX_SECONDS
+
+    @property
+    def _need(self) -> str:
+        need = f"about {format_bytes(self.needed_bytes)} and {format_duration(self.seconds)}"
+        return f"{need}; {format_bytes(self.free_bytes)} are free"
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self._need}"
+
+    def require(self) -> None:
+        """Raises: ValueError with what is needed, what there is, and what would work."""
+        if self.fits:
+            return
+        if self.refused:
+            raise ValueError(f"{self.what}: {self.refused}")
+        lacking = "time" if self.seconds > MAX_SECONDS else "memory"
+        raise ValueError(f"Not enough {lacking} for {self.what} (needs {self._need}). {self.instead}".strip())
+
+
+# ------------------------------------------------------------------------------------------------ counting without data
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of storages that operations make, while they live."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        for tensor in tree_leaves((args, kwargs)):  # a view of a weight is no new storage
+            if isinstance(tensor, torch.Tensor):
+                self._follow(tensor.untyped_storage(), 0)
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self._follow(storage, storage.nbytes())
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = storage._cdata
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Stands in for a fused attention kernel: its output's shape and its operations, and no matrix of scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.flops = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is F.scaled_dot_product_attention:
+            query, key, value = args[:3] if len(args) >= 3 else (kwargs["query"], kwargs["key"], kwargs["value"])
+            self.flops += 2 * math.prod(query.shape[:-1]) * key.shape[-2] * (key.shape[-1] + value.shape[-1])
+            return query.new_empty(*query.shape[:-1], value.shape[-1])
+        return function(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def cost_of(run: Callable[[], object]) -> Cost:
+    """Peak bytes and operations of ``run``, which works on meta tensors made before."""
+    attention, flops, live = _FusedAttention(), FlopCounterMode(display=False), _LiveBytes()
+    with attention, flops, live:
+        run()
+    return Cost(live.peak, flops.get_total_flops() + attention.flops)
+
+
+# ------------------------------------------------------------------------------------------------------- the planner
+
+
+class Planner:
+    """Plans runs of one loaded model on one device. ``backbone``: a :class:`syncam.backbones.base.Backbone`.
+
+    The first plan takes a second or so, all others well under a millisecond; any number of threads may ask.
+    """
+
+    UNMEASURED_EFFICIENCY = 0.4  # what diffusion transformers reach of a matrix product's rate, before the first run
+    REMEMBERED_RUNS, FEWEST_STEPS = 5, 4  # the time of a run of fewer steps is that of starting, not of stepping
+
+    def __init__(self, backbone, device: torch.device, offload: str = "none"):
+        self.backbone, self.device, self.offload = backbone, device, offload
+        self._rates: deque[float] = deque(maxlen=self.REMEMBERED_RUNS)  # floating point operations a second, of runs
+        self._step_bytes = lru_cache(maxsize=None)(self._measure_step_bytes)
+
+    def plan(self, shot: ResolvedShot) -> Plan:
+        """How to run a shot: in one piece if that fits, else in chunks; if neither fits, what would."""
+        plan = self._plan(shot, len(shot.rig), shot.num_frames)
+        if plan.fits or plan.refused:
+            return plan
+        fewer_views = self._largest(shot, [(views, shot.num_frames) for views in range(1, len(shot.rig))])
+        step = self.backbone.card.frames_step
+        fewer_frames = self._largest(shot, [(len(shot.rig), frames) for frames in range(1, shot.num_frames, step)])
+        options = []
+        if fewer_views:
+            options.append(f"{fewer_views[0]} view{'s' * (fewer_views[0] > 1)}")
+        if fewer_frames:
+            options.append(f"{fewer_frames[1]} frames")
+        instead = f"Try {' or '.join(options)}." if options else "Try a smaller size, or another model."
+        return replace(plan, instead=instead)
+
+    def learn(self, plan: Plan, seconds: float) -> None:
+        """Remember how long a plan really took, for the next one's prediction.
+
+        Args: ``seconds``: by :func:`syncam.machine.own_seconds`, so that other programs' load is not learned.
+        """
+        if plan.num_steps >= self.FEWEST_STEPS:
+            self._rates.append(plan.flops / seconds)
+
+    def _largest(self, shot: ResolvedShot, settings: list[tuple[int, int]]) -> tuple[int, int] | None:
+        """The last of growing settings that fits."""
+        low, high = 0, len(settings)
+        while low < high:
+            middle = (low + high) // 2
+            if self._plan(shot, *settings[middle]).fits:
+                low = middle + 1
+            else:
+                high = middle
+        return settings[low - 1] if low else None
+
+    def _plan(self, shot: ResolvedShot, num_views: int, num_frames: int) -> Plan:
+        free, backbone = free_bytes(self.device), self.backbone
+        decode = self._decode_cost(shot.width, shot.height, num_frames)
+        _, num_latents, _, _ = backbone.latent_shape(num_frames, shot.width, shot.height)
+        tokens = num_latents * math.prod(backbone.token_grid(shot.width, shot.height))  # of a view, at most
+        flops = self._denoising_flops(shot, num_views, num_latents, tokens)
+        flops += self._text_flops(shot) + self._preview_flops(shot, num_views, num_latents, decode)
+        flops += num_views * decode.flops
+        _, most = shot.forwards()
+        for in_batch, chunks in WAYS:
+            if in_batch and num_views * tokens > SMALL_STEP_TOKENS:
+                continue
+            step_bytes = self._step_bytes(chunks)(num_views * (most if in_batch else 1), num_latents, tokens)
+            kept = 0 if not shot.mag_cache else (most + 1) * self._hidden_bytes(num_views * tokens)
+            needed = self._with_weights(step_bytes + kept, decode.peak_bytes)
+            plan = Plan(
+                num_views,
+                shot.width,
+                shot.height,
+                num_frames,
+                needed_bytes=needed,
+                free_bytes=free,
+                seconds=flops / self.flops_per_second,
+                flops=flops,
+                num_steps=shot.num_inference_steps,
+                branches_in_batch=in_batch,
+                chunks=chunks,
+            )
+            if plan.fits:
+                break
+        if tokens >= LARGE_ATTENTION_TOKENS and not attention_is_fused(self.device):
+            return replace(plan, refused="no fused attention kernel is available on this device, and it needs one")
+        return plan
+
+    # -------------------------------------------------------------------------------------------------- operations
+
+    @property
+    def flops_per_second(self) -> float:
+        """What runs of this model reach here: the median of the last few, or a part of a matrix product's rate."""
+        return statistics.median(self._rates) if self._rates else self._unmeasured_rate
+
+    @cached_property
+    def _unmeasured_rate(self) -> float:
+        return self.UNMEASURED_EFFICIENCY * matmul_rate(self.device, self.backbone.pipe.transformer.dtype)
+
+    def _denoising_flops(self, shot: ResolvedShot, num_views: int, num_latents: int, tokens: int) -> float:
+        """Of all steps; in those in which the embedded model doesn't look closely, there are fewer tokens."""
+        total = 0.0
+        for step, share in enumerate(self.backbone.token_shares(shot.num_inference_steps)):
+            step_tokens = round(share * tokens)
+            total += shot.branches(step) * num_views * self.backbone.flops(num_views, num_latents, step_tokens)
+        return total
+
+    def _text_flops(self, shot: ResolvedShot) -> float:
+        """Of encoding the prompt and, for guidance, the negative one: each token goes through every weight once."""
+        encoder = self.backbone.pipe.text_encoder
+        weights = sum(p.numel() for p in encoder.parameters()) - encoder.get_input_embeddings().weight.numel()
+        return 2.0 * weights * self.backbone.text_shape()[0] * (1 + shot.is_guided_by_text)
+
+    def _preview_flops(self, shot: ResolvedShot, num_views: int, num_latents: int, decode: Cost) -> float:
+        """Of the coarse pictures: every step decodes half of each view, or plain pictures are encoded once."""
+        if self.backbone.decoder_is_small:
+            return shot.num_inference_steps * num_views * decode.flops * (num_latents // 2 + 1) / num_latents
+        area = PREVIEW_PICTURES * PREVIEW_SIDE**2 / (shot.width * shot.height)
+        return decode.flops / num_latents * area  # an encoder does about as much as its decoder
+
+    # ------------------------------------------------------------------------------------------------------- bytes
+
+    def _with_weights(self, step_bytes: int, decode_bytes: int) -> int:
+        """Bytes beyond what is on the device already, in the stage that needs most."""
+        if self.offload == "none":
+            return max(step_bytes, decode_bytes)
+        weights = component_bytes(self.backbone.pipe)
+        if self.offload == "group":
+            weights = {name: size // 20 for name, size in weights.items()}  # about a block of thirty, and the next
+        return max(weights["text_encoder"], weights["transformer"] + step_bytes, weights["vae"] + decode_bytes)
+
+    def _hidden_bytes(self, tokens: int) -> int:
+        """Of what goes from block to block."""
+        transformer = self.backbone.pipe.transformer
+        width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+        return tokens * width * transformer.dtype.itemsize
+
+    def _measure_step_bytes(self, chunks: tuple[int | None, int | None]) -> Callable[[int, int, int], int]:
+        """Peak bytes of one forward as a function of views in the batch, latent frames, and tokens of a view.
+
+        Of a few sizes around the model's own they are counted; between, they are linear in what the largest tensors
+        are linear in.
+        """
+
+        def features(batch: int, frames: int, tokens: int) -> list[float]:
+            return [batch * tokens, batch, *([tokens, batch * tokens / frames] if any(chunks) else [])]
+
+        card = self.backbone.card
+        sizes = [(2, 1, 1), (2, 1, 0.5), (1, 1, 1), (3, 0.5, 0.5)] if any(chunks) else [(2, 1, 1), (1, 0.5, 0.5)]
+        rows, counted = [], []
+        for num_views, of_frames, of_height in sizes:
+            num_frames = int(of_frames * (card.num_frames - 1)) // card.frames_step * card.frames_step + 1
+            height = max(1, int(of_height * card.height) // card.size_multiple) * card.size_multiple
+            _, frames, _, _ = self.backbone.latent_shape(num_frames, card.width, height)
+            tokens = frames * math.prod(self.backbone.token_grid(card.width, height))
+            rows.append(features(num_views, frames, tokens))
+            counted.append(self.count_step(num_views, card.width, height, num_frames, chunks).peak_bytes)
+        weights, *_ = np.linalg.lstsq(np.array(rows), np.array(counted, float), rcond=None)
+        return lambda batch, frames, tokens: int(np.dot(features(batch, frames, tokens), weights))
+
+    def count_step(
+        self, num_views: int, width: int, height: int, num_frames: int, chunks, num_layers: int | None = 1
+    ) -> Cost:
+        """Of one forward, counted: one block holds as much at once as all of them (``num_layers`` None) do."""
+        transformer = self.backbone.pipe.transformer
+        config = own_config(transformer.config)
+        config |= {"num_layers": num_layers or config["num_layers"]}
+        with torch.device("meta"):
+            model = type(transformer).from_config(config).to(transformer.dtype)
+            model.set_chunking(*chunks)
+            shape = self.backbone.latent_shape(num_frames, width, height)
+            latents = torch.empty(num_views, *shape, dtype=model.dtype)
+            text = torch.empty(num_views, *self.backbone.text_shape(), dtype=model.dtype)
+            rays = (math.prod(self.backbone.token_grid(width, height)),) if self.backbone.token_rays else ()
+            cameras = torch.empty(1, num_views, shape[1], *rays, CAMERA_DIM[self.backbone.token_rays])
+            return cost_of(partial(self.backbone.forward, model, latents, torch.empty(num_views), text, cameras))
+
+    def _decode_cost(self, width: int, height: int, num_frames: int) -> Cost:
+        """Of decoding one view: one tile is run for a few latent frames, and the whole video held beside it."""
+        vae, card = self.backbone.pipe.vae, self.backbone.card
+        tile, counted, counted_frames = self._counted_tile
+        area = width * height / math.prod(tile)
+        peak = counted.peak_bytes * (min(area, 1.0) if getattr(vae, "use_tiling", False) else area)
+        latent_frames = (num_frames - 1) // card.frames_per_latent + 1
+        video = 3 * num_frames * width * height * (2 * vae.dtype.itemsize + 3 * 4)  # tiles, their sum, and as uint8
+        return Cost(int(peak) + video, int(counted.flops * area * latent_frames / counted_frames))
+
+    @cached_property
+    def _counted_tile(self) -> tuple[tuple[int, int], Cost, int]:
+        """Width and height in pixels of what is decoded at once, what it costs, and for how many latent frames."""
+        pipe, card = self.backbone.pipe, self.backbone.card
+        vae, width, height = pipe.vae, card.width, card.height
+        if getattr(vae, "use_tiling", False):
+            width, height = min(width, vae.tile_sample_min_width), min(height, vae.tile_sample_min_height)
+        scale, frames = pipe.vae_scale_factor_spatial, min(3, (card.num_frames - 1) // card.frames_per_latent + 1)
+        with torch.device("meta"):
+            empty = type(vae).from_config(vae.config).to(vae.dtype)
+            latents = torch.empty(1, pipe.transformer.config.in_channels, frames, height // scale, width // scale)
+            return (width, height), cost_of(lambda: empty.decode(latents.to(vae.dtype))), frames
+
+
+def choose_offload(component_bytes: dict[str, int], free: int) -> str:
+    """How to keep a pipeline's weights: "none" (all on the device), "model" (one at a time) or "group" (piecewise).
+
+    Half of the memory is left for what the run itself needs.
+    """
+    if sum(component_bytes.values()) <= free / 2:
+        return "none"
+    return "model" if max(component_bytes.values()) <= free / 2 else "group"
+
+
+def component_bytes(pipe) -> dict[str, int]:
+    """Bytes of the weights of each of a pipeline's models."""
+    modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    return {name: sum(p.numel() * p.element_size() for p in module.parameters()) for name, module in modules.items()}
