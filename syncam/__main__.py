@@ -7,26 +7,20 @@ A person's mistake is one line on stderr and exit code 2.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from dataclasses import fields, replace
+import tempfile
+import traceback
 from pathlib import Path
-from typing import Any
 
-MODEL_SETTINGS = (
-    ("num-inference-steps", int, "denoising steps"),
-    ("guidance-scale", float, "how strictly the prompt is followed"),
-    ("num-frames", int, "frames per video"),
-    ("width", int, "pixels"),
-    ("height", int, "pixels"),
-    ("negative-prompt", str, "what to avoid"),
-    (
-        "solver",
-        str,
-        "how to step from noise to picture: euler, unipc or dpm (DPM++ 2M); of a distilled base lcm or trigflow",
-    ),
+from syncam.commands.generate import add_calibrate, add_generate
+from syncam.commands.options import (
+    RIG_HELP,
+    add_model_options,
+    loading_options,
+    model_settings,
+    numbers,
+    path_or_text,
 )
-RIG_HELP = "a preset's name, a camera file, or 'distance,elevation,azimuth;...' (metres, degrees)"
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -55,134 +49,17 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("syncam: stopped", file=sys.stderr)
         return 130
+    except Exception as error:  # a mistake of this program
+        print(f"syncam: {unforeseen(error)}", file=sys.stderr)
+        return 1
 
 
-def path_or_text(argument: str) -> Path | str:
-    """A file or folder if there is one of that name, else text (a preset's name or a rig written out)."""
-    try:
-        return Path(argument) if Path(argument).exists() else argument
-    except (OSError, ValueError):  # too long or with a NUL: not a path
-        return argument
-
-
-def interval(argument: str) -> tuple[float, ...]:
-    try:
-        begin, end = argument.split(",")
-        return float(begin), float(end)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected two numbers such as 0.2,0.8, got {argument!r:.40}") from None
-
-
-def json_file(argument: str):
-    from syncam.rig_formats import strict_json
-
-    try:
-        return strict_json(Path(argument).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"{argument!r:.80} can't be read as JSON: {error!s:.80}") from None
-
-
-def add_generate(commands) -> None:
-    command = commands.add_parser("generate", help="one synchronised video per camera")
-    command.add_argument("prompt", help="the scene, such as 'a red ball bouncing on stone tiles'")
-    command.add_argument("--rig", required=True, help=RIG_HELP)
-    command.add_argument(
-        "--as-path", action="store_true", help="the rig file's poses are those of ONE camera that moves, not of many"
-    )
-    command.add_argument("--out", required=True, type=Path, help="folder for the results")
-    command.add_argument("--seed", type=int, help="the same seed gives the same videos (random)")
-    add_model_options(command)
-    command.add_argument(
-        "--guidance-interval",
-        type=interval,
-        default=(0.0, 1.0),
-        metavar="BEGIN,END",
-        help="the part of the steps that is guided (0,1)",
-    )
-    command.add_argument("--source-video", help="a video of the scene as camera 1 sees it; the others are generated")
-    command.add_argument("--source-guidance-scale", type=float, help="how strictly it is followed (the model's own)")
-    command.add_argument("--view-guidance-scale", type=float, help="how much the views agree (the model's own)")
-    command.add_argument(
-        "--mag-cache",
-        type=float,
-        default=0.0,
-        metavar="THRESHOLD",
-        help="leave out steps that would change less, such as 0.03: faster, not quite the same (0)",
-    )
-    command.add_argument("--mag-ratios", type=json_file, metavar="FILE", help="what calibrate wrote (the model's own)")
-    command.add_argument("--save-frames", action="store_true", help="also write frames.npy (view, frame, y, x, rgb)")
-    command.set_defaults(run=generate)
-
-
-def add_model_options(command) -> None:
-    """The options that choose a model and how it is run, the same wherever videos are generated."""
-    command.add_argument("--model", default="embedded", help="a model's name or a folder of weights (embedded)")
-    command.add_argument(
-        "--base",
-        default="",
-        help="folder or repository of the base model, or a file with a whole transformer, such as a distilled one "
-        "(the model's own)",
-    )
-    command.add_argument(
-        "--lora",
-        dest="loras",
-        action="append",
-        default=[],
-        metavar="FILE[:STRENGTH]",
-        help="merged into the base model; again for more",
-    )
-    command.add_argument("--shift", type=float, help="of the noise levels, 1 is none (the base's or the model's own)")
-    command.add_argument("--revision", help="commit of the base model's repository (the newest)")
-    command.add_argument("--weights-revision", help="commit of the multi-view weights' repository (the newest)")
-    command.add_argument("--fp8", action="store_true", help="store the transformer in eight bits: half the memory")
-    for name, kind, what in MODEL_SETTINGS:
-        command.add_argument(f"--{name}", type=kind, help=f"{what} (the model's own)")
-
-
-def loading_options(options: argparse.Namespace) -> dict[str, Any]:
-    """What of the options :meth:`syncam.pipeline.Pipeline.load` takes beside the model's name."""
-    names = ("base", "revision", "weights_revision", "fp8", "loras", "shift")
-    return {name: getattr(options, name) for name in names}
-
-
-def generate(options: argparse.Namespace) -> None:
-    from tqdm.auto import tqdm
-
-    from syncam.distilled import card_of
-    from syncam.model_card import KNOWN_MODELS
-    from syncam.rig_formats import read_cameras
-    from syncam.shot import Progress, Shot
-    from syncam.video import make_result_folder
-
-    settings = {field.name: getattr(options, field.name) for field in fields(Shot) if field.name != "rig"}
-    loading = loading_options(options)
-    card = card_of(options.model, **loading)
-    cameras = read_cameras(path_or_text(options.rig))
-    rig = (cameras.as_path() if options.as_path else cameras).choose()
-    shot = card.resolve(Shot(rig=rig, **settings))
-    make_result_folder(options.out)
-    if isinstance(path_or_text(options.rig), Path):
-        print(cameras.note, file=sys.stderr)
-    if options.model in KNOWN_MODELS:
-        print(card.note, file=sys.stderr)
-    if unknown := card.unknown_words(shot.prompt):
-        known = ", ".join(card.vocabulary)
-        print(f"{card.title} does not know: {', '.join(unknown)}. It knows: {known}", file=sys.stderr)
-    for reason in card.outside_trained_range(shot.rig):
-        print(f"outside the trained range: {reason}", file=sys.stderr)
-
-    from syncam.pipeline import Pipeline  # takes seconds: only after everything was found to be in order
-
-    pipeline = Pipeline.load(options.model, **loading)
-    print(pipeline.plan(shot), file=sys.stderr)
-    with tqdm(total=shot.num_inference_steps, desc=f"{len(shot.rig)} views", unit="step") as bar:
-
-        def show(progress: Progress) -> None:
-            bar.update(progress.step - bar.n)
-
-        video = pipeline.generate(shot, on_step=show)
-    written = video.save(options.out, save_frames=options.save_frames)
-    print(f"seed {shot.seed}: {', '.join(path.name for path in written)} in {options.out}")
+def unforeseen(error: Exception) -> str:
+    """One line about an error that nothing was prepared for; where it came from is written to a file."""
+    with tempfile.NamedTemporaryFile("w", prefix="syncam-", suffix=".log", delete=False, encoding="utf-8") as log:
+        log.writelines(traceback.format_exception(error))
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"this went wrong and was not foreseen ({what:.200}); the details are in {log.name}"
 
 
 class ListFormats(argparse.Action):
@@ -216,13 +93,6 @@ def add_choice(command) -> None:
     kind = command.add_mutually_exclusive_group()
     kind.add_argument("--as-path", action="store_true", help="the file's poses are those of ONE camera that moves")
     kind.add_argument("--as-stills", action="store_true", help="each pose is a camera of its own that stands still")
-
-
-def numbers(text: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected numbers such as 1,4,7, got {text!r:.40}") from None
 
 
 def chosen_cameras(options: argparse.Namespace):
@@ -316,14 +186,14 @@ def dataset_render(options: argparse.Namespace) -> int:
 def dataset_generate(options: argparse.Namespace) -> int:
     """Exit code 1 if a scene failed."""
     from syncam.datasets import generate_dataset
+    from syncam.machine import use_threads
     from syncam.rig_formats import read_rig
 
     prompts = [line.strip() for line in options.prompts.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     rigs = [read_rig(path_or_text(rig)) for rig in options.rig]
-    settings = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name, *_ in MODEL_SETTINGS}
-    loading = loading_options(options)
-    given = (options.folder, options.layout, options.model, prompts, rigs, options.seed, loading)
-    failed = generate_dataset(*given, options.on, options.num_workers, **settings)
+    use_threads(spare=0)
+    given = (options.folder, options.layout, options.model, prompts, rigs, options.seed, loading_options(options))
+    failed = generate_dataset(*given, options.on, options.num_workers, **model_settings(options))
     return min(1, failed)
 
 
@@ -361,41 +231,6 @@ def train(options: argparse.Namespace) -> None:
 
         made = train_embedded(EmbeddedConfig.from_words(options.options, **known))
     print(f"trained model: {made}")
-
-
-def add_calibrate(commands) -> None:
-    command = commands.add_parser("calibrate", help="measure what --mag-cache goes by, in one run of a model")
-    command.add_argument("prompt", help="any scene that the model knows")
-    command.add_argument("--rig", required=True, help=RIG_HELP)
-    command.add_argument("--out", type=Path, help="a .json file, for --mag-ratios (the model's own card)")
-    command.add_argument("--seed", type=int, default=0, help="of the run (%(default)s)")
-    add_model_options(command)
-    command.set_defaults(run=calibrate)
-
-
-def calibrate(options: argparse.Namespace) -> None:
-    from syncam.distilled import card_of
-    from syncam.model_card import model_folder
-    from syncam.pipeline import Pipeline, write_card
-    from syncam.rig_formats import read_rig
-    from syncam.shot import Shot
-
-    settings = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name, *_ in MODEL_SETTINGS}
-    shot = Shot(options.prompt, read_rig(path_or_text(options.rig)), seed=options.seed, **settings)
-    loading = loading_options(options)
-    card, folder = card_of(options.model, **loading), model_folder(options.model)
-    card.resolve(shot)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-    elif not folder.is_dir():
-        raise ValueError(f"{card.name} has no folder to keep them in: say --out FILE.json")
-    pipeline = Pipeline.load(options.model, **loading)
-    ratios = [round(ratio, 4) for ratio in pipeline.calibrate(shot)]
-    if options.out:
-        options.out.write_text(json.dumps(ratios), encoding="utf-8")
-    else:
-        write_card(folder, replace(card, mag_ratios=tuple(ratios)))
-    print(f"{ratios}\nwritten to {options.out or folder / 'syncam.json'}")
 
 
 def add_evaluate(commands) -> None:

@@ -2,7 +2,7 @@
 
 The stock pipelines run as if there were no guidance and hand a :class:`Guidance` to the transformer through
 ``attention_kwargs``. So guidance may change from step to step, branches run one after the other or as one batch, and
-view 0 may be a clean video, in both families alike.
+the first views may be clean videos, in both families alike.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Predict = Callable[..., torch.Tensor]
 class Guidance:
     """How the branches of every step of one generation are made and weighed; called once a step.
 
-    Text: ``uncond + scale * (cond - uncond)``. With a given video as view 0, section 3.5 of the paper: what the
-    prediction without text gains from seeing it clean, instead of as noisy as the others, counts ``source_scale``.
+    Text: ``uncond + scale * (cond - uncond)``. With given videos as the first views, section 3.5 of the paper: what the
+    prediction without text gains from seeing them clean, instead of as noisy as the others, counts ``source_scale``.
     Views: what the prediction gains from seeing the other views counts ``view_scale``, as text does.
     """
 
     steps: range  # the guided ones; at the others only the branch runs that has all there is to go by
     scale: Callable[[float], float]  # of text, from the timestep; at 1 there is no branch without text
     negative_embeds: torch.Tensor | None = None  # (v, n, d)
-    source: torch.Tensor | None = None  # clean latents of view 0, (1, ...) in the transformer's order of axes
+    source: torch.Tensor | None = None  # clean latents of the first views, (n, ...) in the transformer's order
     source_scale: float = 1.0
     view_scale: float = 1.0
     in_batch: bool = True
@@ -63,11 +63,12 @@ class Guidance:
         return prediction
 
     def _with_source(self, latents: torch.Tensor, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """View 0 clean, at timestep 0."""
+        """The given views clean, at timestep 0."""
         if self.source is None:
             return latents, timesteps
-        times = torch.cat([torch.zeros_like(timesteps[:1]), timesteps[1:]])
-        return torch.cat([self.source.to(latents), latents[1:]]), times
+        given = len(self.source)
+        times = torch.cat([torch.zeros_like(timesteps[:given]), timesteps[given:]])
+        return torch.cat([self.source.to(latents), latents[given:]]), times
 
     def _run(self, transformer, predict: Predict, branches: dict[str, tuple]) -> list[torch.Tensor]:
         if self.in_batch:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from syncam import checks
-from syncam.cameras import DISTANCE_RANGE_M, ELEVATION_RANGE_DEG, Camera, FreeCamera, Rig
+from syncam.cameras import DISTANCE_RANGE_M, ELEVATION_RANGE_DEG, MAX_VIEWS, Camera, FreeCamera, Rig
 from syncam.clips import probe_clip
 from syncam.shot import GivenView, ResolvedShot, Shot
 
@@ -67,7 +67,8 @@ class ModelCard:
     latents_step: int = 1  # latent frames after the first come in groups of so many
     solver: str = ""  # the published one, if that is not the first of the family's
     mag_ratios: tuple[float, ...] = ()  # of its blocks' updates, step by step (syncam.caching); empty: not measured
-    source_guidance_scale: float | None = None  # of a given video as view 1; None: not trained to be given one
+    source_guidance_scale: float | None = None  # of given views; None: not trained to be given any
+    max_given_views: int = 1  # that the weights were trained to see clean in one pass, if they were
     view_guidance_scale: float | None = None  # of seeing the other views; None: not trained on single views
     shift: float | None = None  # of the noise levels towards noise; None: the family's own
     base: str = ""  # where the base model is, as a repository on the Hugging Face hub; empty: beside the card
@@ -186,7 +187,7 @@ class ModelCard:
             mag_cache=mag_cache,
             mag_ratios=self._mag_ratios(shot.mag_ratios) if mag_cache else (),
         )
-        return resolved if shot.source_video is None else self._with_source(resolved, shot)
+        return self._with_given_views(resolved, shot)
 
     def _solver(self, asked: Any) -> str:
         solvers = (*SOLVERS[self.family], *DISTILLED_SOLVERS.get(self.family, ()))
@@ -212,22 +213,55 @@ class ModelCard:
             )
         return tuple(checks.number("MagCache ratio", ratio, 1e-3, 1e3) for ratio in ratios)
 
-    def _with_source(self, resolved: ResolvedShot, shot: Shot) -> ResolvedShot:
+    def _with_given_views(self, resolved: ResolvedShot, shot: Shot) -> ResolvedShot:
+        given = tuple(shot.given_views)
+        if shot.source_video is not None:
+            given = (GivenView(0, shot.source_video), *given)
+        if not given:
+            if len(shot.rig) > MAX_VIEWS and self._passes_missing:
+                raise ValueError(f"{len(shot.rig)} cameras, more than {MAX_VIEWS} at once: {self._passes_missing}")
+            return resolved
         if self.source_guidance_scale is None:
             raise ValueError(
                 f"{self.title} can't be given a video: its weights were not trained to see one view clean; "
                 "the embedded model's were"
             )
-        if len(shot.rig) < 2:
+        videos = {self._given_place(view, len(shot.rig)): self._given_video(view, resolved) for view in given}
+        if len(videos) < len(given):
+            raise ValueError("a camera is given two videos; at most one is possible")
+        if len(videos) == len(shot.rig):
             raise ValueError("a given video is what camera 1 sees: add a camera to see it from elsewhere")
-        if not isinstance(shot.source_video, (str, Path)):
-            raise ValueError(f"the source video must be a file, got {type(shot.source_video).__name__}")
+        if (len(videos) > self.max_given_views or len(shot.rig) > MAX_VIEWS) and self._passes_missing:
+            raise ValueError(f"{len(videos)} of {len(shot.rig)} cameras are given: {self._passes_missing}")
         asked = shot.source_guidance_scale
         scale = self.source_guidance_scale if asked is None else asked
-        scale = checks.number("source guidance scale", scale, 0.0, MAX_GUIDANCE)
-        video = Path(shot.source_video)
+        return replace(
+            resolved,
+            given_views=tuple(GivenView(view, videos[view]) for view in sorted(videos)),
+            source_guidance_scale=checks.number("source guidance scale", scale, 0.0, MAX_GUIDANCE),
+        )
+
+    @property
+    def _passes_missing(self) -> str:
+        """Why these weights can't add views to several given ones; empty if they can."""
+        if self.source_guidance_scale is None:
+            return f"the weights of {self.title} were not trained with given views"
+        if self.max_given_views < 2:
+            return f"the weights of {self.title} were trained with one given view, not with several"
+        return ""
+
+    @staticmethod
+    def _given_place(given: GivenView, num_views: int) -> int:
+        if not isinstance(given, GivenView):
+            raise ValueError(f"given views must be of type GivenView, got {type(given).__name__}")
+        return checks.whole_number("the place of a given view", given.view, 0, num_views - 1)
+
+    def _given_video(self, given: GivenView, resolved: ResolvedShot) -> Path:
+        if not isinstance(given.video, (str, Path)):
+            raise ValueError(f"the source video must be a file, got {type(given.video).__name__}")
+        video = Path(given.video)
         self.require_frames(video, probe_clip(video).frames_at(self.fps), resolved.num_frames)
-        return replace(resolved, given_views=(GivenView(0, video),), source_guidance_scale=scale)
+        return video
 
     def require_frames(self, video: Path, there: int, wanted: int) -> None:
         """Raises: ValueError if a given video has fewer frames, at the model's rate, than a shot wants."""

@@ -6,7 +6,6 @@ cameras through ``attention_kwargs``. Page, command line, training and evaluatio
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
@@ -26,18 +25,20 @@ from syncam.backbones.base import Backbone
 from syncam.backbones.cogvideox import CogVideoXBackbone
 from syncam.backbones.wan import WanBackbone
 from syncam.caching import Calibration, mag_cache
-from syncam.clips import read_clip
+from syncam.cameras import Rig
+from syncam.clips import read_clip, read_frames
 from syncam.distilled import card_of
 from syncam.guidance import Guidance
 from syncam.machine import best_device, free_bytes, is_out_of_memory, own_seconds
+from syncam.manifest import sha256_of, verify_manifest
 from syncam.model_card import KNOWN_MODELS, ModelCard, model_folder
+from syncam.passes import Pass, Watch, split_into_passes
 from syncam.planning import Plan, Planner, choose_offload, component_bytes
 from syncam.rig_formats import to_document
-from syncam.shot import Progress, ResolvedShot, Shot, Stopped
-from syncam.video import MultiViewVideo
+from syncam.shot import GivenView, Progress, ResolvedShot, Shot
+from syncam.video import MultiViewVideo, read_recipe
 
 BACKBONES: dict[str, type[Backbone]] = {"wan": WanBackbone, "cogvideox": CogVideoXBackbone}
-MANIFEST = "SHA256SUMS"
 
 
 class Pipeline:
@@ -74,6 +75,7 @@ class Pipeline:
         fp8: bool = False,
         loras: Sequence[str] = (),
         shift: float | None = None,
+        compile: bool = False,
     ) -> Pipeline:
         """Load a model.
 
@@ -87,6 +89,7 @@ class Pipeline:
             loras: "FILE" or "FILE:STRENGTH" each, merged into the base model.
             shift: of the noise levels; None: what is known of the base, else the model's own.
             fp8: store the transformer's weights in eight bits; half the room, and not quite the same pictures.
+            compile: compile the transformer's blocks: the first step takes half a minute longer, all others less.
         Raises: ValueError if there is no such model or its files are not what they should be; ConnectionError if the
             hub does not give them.
         """
@@ -105,13 +108,21 @@ class Pipeline:
             backbone = loading.assemble(backbone_class, card, weights, dtype, base, revision, weights_revision, loras)
         if fp8:
             backbone.pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, compute_dtype=dtype)
+        if compile:
+            backbone.pipe.transformer.compile_repeated_blocks()
         pipeline = cls(backbone, model_sha256, offload)
         pipeline.base = {"base": Path(base).name if Path(base).exists() else base, "loras": list(map(_named, loras))}
         return pipeline
 
     def plan(self, shot: Shot | ResolvedShot) -> Plan:
         """What a shot needs here, in memory and time.  Raises: ValueError if it is not possible for the model."""
-        return self.planner.plan(self.card.resolve(shot))
+        shot = self.card.resolve(shot)
+        plans = [self.planner.plan(_part(shot, one)) for one in self._passes(shot)]
+        if len(plans) == 1:
+            return plans[0]
+        seconds, flops = sum(plan.seconds for plan in plans), sum(plan.flops for plan in plans)
+        largest = max(plans, key=lambda plan: plan.needed_bytes)
+        return replace(largest, num_views=len(shot.rig), seconds=seconds, flops=flops)
 
     def generate(
         self,
@@ -127,25 +138,31 @@ class Pipeline:
             FloatingPointError on NaN, MemoryError if memory runs out all the same.
         """
         shot, began, work_began = self.card.resolve(shot), time.perf_counter(), own_seconds(self.device)
-        cameras, plan = self.backbone.cameras(shot), self.planner.plan(shot)
+        passes = self._passes(shot)
+        cameras = [self.backbone.cameras(_part(shot, one)) for one in passes]
+        plan = self.plan(shot)
         plan.require()
-        given = self._given_frames(shot)
-        report, stop = on_step or (lambda progress: None), should_stop or (lambda: False)
-        num_steps = shot.num_inference_steps
+        given, originals = self._given_frames(shot)
+        watch = Watch(shot, passes, on_step, should_stop)
         try:
             with torch.no_grad(), self._memory_given_back():
-                report(Progress("text", 0, num_steps))
+                watch.report("text", 0)
                 if on_step:
                     self.backbone.prepare_preview()
                 prompt_embeds = self._encode_prompt(shot)
                 encoded = time.perf_counter()
-                source = None if given is None else self.backbone.encode(given)
-                latents = self._denoise(shot, plan, cameras, prompt_embeds, source, on_step, stop)
+                latents = {view: self.backbone.encode(frames) for view, frames in given.items()}
+                noise = self.backbone.noise(shot)
+                for watch.number, one in enumerate(passes):
+                    known = torch.cat([latents[view] for view in one.known]) if one.known else None
+                    made = self._denoise(
+                        _part(shot, one), plan, cameras[watch.number], noise[[*one.views]], prompt_embeds, known, watch
+                    )
+                    latents |= zip(one.views, made.split(1), strict=True)
                 denoised = time.perf_counter()
-                report(Progress("decode", num_steps, num_steps))
-                frames = self._decode(latents if given is None else latents[1:], stop, num_steps)
-                if given is not None:
-                    frames = np.concatenate([given[None], frames])
+                watch.report("decode", watch.num_steps)
+                new = [view for view in range(len(shot.rig)) if view not in given]
+                frames = given | dict(zip(new, self._decode([latents[view] for view in new], watch), strict=True))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -154,31 +171,45 @@ class Pipeline:
         done = time.perf_counter()
         if not shot.mag_cache:  # which leaves out some of what was planned
             self.planner.learn(plan, own_seconds(self.device) - work_began)
-        seconds = {"denoise": round(denoised - encoded, 3), "all": round(done - began, 3)}
-        return MultiViewVideo(frames, shot.rig, self.card.fps, self.card.hfov_deg, self._recipe(shot, seconds))
+        recipe = self._recipe(shot, {"denoise": round(denoised - encoded, 3), "all": round(done - began, 3)})
+        ordered = np.stack([frames[view] for view in range(len(shot.rig))])
+        return MultiViewVideo(ordered, shot.rig, self.card.fps, self.card.hfov_deg, recipe, originals)
+
+    def _passes(self, shot: ResolvedShot) -> list[Pass]:
+        return split_into_passes(shot.rig, tuple(given.view for given in shot.given_views), self.card.max_given_views)
 
     def _encode_prompt(self, shot: ResolvedShot) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Embeddings of the prompt, and of the negative prompt if the shot is guided by text."""
         return self.backbone.encode_prompt(shot.prompt, shot.negative_prompt if shot.is_guided_by_text else None)
 
-    def _given_frames(self, shot: ResolvedShot) -> np.ndarray | None:
-        """What view 1 is given, (t, h, w, 3) uint8, at the shot's size and the model's rate; None if nothing is.
+    def _given_frames(self, shot: ResolvedShot) -> tuple[dict[int, np.ndarray], dict[int, Path]]:
+        """What views are given, (t, h, w, 3) uint8 each, at the shot's size and the model's rate.
 
-        Raises: ValueError if the file is not a video or too short.
+        Also the mp4s of those that are views of a saved result which fits as it is.
+        Raises: ValueError if a file is not a video or too short.
         """
+        frames, originals = {}, {}
         for given in shot.given_views:
-            frames = read_clip(given.video, shot.num_frames, shot.width, shot.height, self.card.fps)
-            self.card.require_frames(given.video, len(frames), shot.num_frames)
-            return frames
-        return None
+            video = Path(given.video)
+            if _is_view_of_result(video, shot, self.card.fps):
+                frames[given.view], originals[given.view] = read_frames(video), video
+            else:
+                frames[given.view] = read_clip(video, shot.num_frames, shot.width, shot.height, self.card.fps)
+            self.card.require_frames(video, len(frames[given.view]), shot.num_frames)
+        return frames, originals
 
     def _recipe(self, shot: ResolvedShot, seconds: dict[str, float]) -> dict[str, Any]:
         """Everything that decides the frames, and what is known of the run."""
         recipe = {**asdict(shot), **{name: value for name, value in self.base.items() if value}}
         del recipe["given_views"], recipe["source_guidance_scale"]
-        for given in shot.given_views:
-            recipe["source_video"], recipe["source_sha256"] = given.video.name, _sha256(given.video)
+        if shot.given_views:
+            files = [(given.view, Path(given.video)) for given in shot.given_views]
+            recipe["given_views"] = [
+                {"view": view, "video": video.name, "sha256": sha256_of(video)} for view, video in files
+            ]
             recipe["source_guidance_scale"] = shot.source_guidance_scale
+            if [view for view, _ in files] == [0]:
+                recipe["source_video"], recipe["source_sha256"] = files[0][1].name, recipe["given_views"][0]["sha256"]
         return recipe | {
             "rig": to_document(shot.rig),
             "model": self.card.name,
@@ -201,18 +232,25 @@ class Pipeline:
         return calibration.ratios
 
     def _denoise(
-        self, shot: ResolvedShot, plan: Plan, cameras, prompt_embeds, source, on_step, should_stop
+        self,
+        shot: ResolvedShot,
+        plan: Plan,
+        cameras: torch.Tensor,
+        noise: torch.Tensor,
+        prompt_embeds: tuple[torch.Tensor, torch.Tensor | None],
+        known: torch.Tensor | None,
+        watch: Watch,
     ) -> torch.Tensor:
-        """Clean latents (v, c, f, h, w), made by the family's own diffusers pipeline with the views as its batch.
+        """Clean latents (v, c, f, h, w) of one pass: the family's own diffusers pipeline runs with the views as batch.
 
-        ``source``: clean latents (1, c, f, h, w) of view 0 if that is given.
+        Args: ``noise``: (v, c, f, h, w). ``known``: clean latents of the first views, (n, c, f, h, w), or None.
         """
         backbone, num_views, num_steps = self.backbone, len(shot.rig), shot.num_inference_steps
         backbone.use_solver(shot.solver)
         backbone.pipe.transformer.set_chunking(*plan.chunks)
         began = time.perf_counter()
-        noise = backbone.own(backbone.noise(shot))
-        source = None if source is None else backbone.own(source)
+        noise = backbone.own(noise)
+        source, num_known = (None, 0) if known is None else (backbone.own(known), len(known))
         previous = noise
         prompt_embeds, negative_embeds = (
             None if embeds is None else embeds.expand(num_views, -1, -1) for embeds in prompt_embeds
@@ -229,20 +267,19 @@ class Pipeline:
 
         def after_step(pipe, step: int, timestep, tensors: dict) -> dict:
             nonlocal previous
-            if should_stop():
-                raise Stopped(step + 1)
+            watch.require_going_on(step + 1)
             latents = tensors["latents"]
             if not torch.isfinite(latents).all():
                 raise FloatingPointError("the model produced NaN or infinity, so nothing was saved; try another seed")
-            if on_step:
-                left = (time.perf_counter() - began) / (step + 1) * (num_steps - step - 1)
+            if watch.on_step:
                 clean = backbone.clean_estimate(previous.to(latents), guidance.prediction, step)
-                if source is not None:
-                    clean[:1] = source
-                on_step(Progress("denoise", step + 1, num_steps, left, backbone.preview(backbone.ours(clean).float())))
-            if source is not None:  # where the given view would be if it had been denoised too
+                if num_known:
+                    clean[:num_known] = source
+                pictures = backbone.preview(backbone.ours(clean).float())
+                watch.show(step + 1, (time.perf_counter() - began) / (step + 1), pictures)
+            if num_known:  # where the known views would be if they had been denoised too
                 signal, level = backbone.signal_and_noise(step + 1)
-                latents[:1] = signal * source.to(latents) + level * noise[:1].to(latents)
+                latents[:num_known] = signal * source.to(latents) + level * noise[:num_known].to(latents)
             previous = latents
             return tensors
 
@@ -265,15 +302,14 @@ class Pipeline:
             ).frames
         return backbone.ours(latents)
 
-    def _decode(self, latents: torch.Tensor, should_stop, num_steps: int) -> np.ndarray:
-        """Latents (v, c, f, h, w) -> frames (v, t, h, w, 3) uint8, view by view.
+    def _decode(self, latents: list[torch.Tensor], watch: Watch) -> list[np.ndarray]:
+        """Latents (1, c, f, h, w) of each view -> its frames (t, h, w, 3) uint8.
 
         If memory runs out, the view is decoded again in smaller tiles: the minutes spent on the latents are not lost.
         """
         views = []
-        for view in latents.split(1):
-            if should_stop():
-                raise Stopped(num_steps)
+        for view in latents:
+            watch.require_going_on(watch.shot.num_inference_steps)
             for smaller in (1, 2, 4):
                 self.backbone.set_tiles(smaller)
                 try:
@@ -282,7 +318,7 @@ class Pipeline:
                 except (RuntimeError, MemoryError) as error:
                     if smaller == 4 or not is_out_of_memory(error):
                         raise
-        return np.stack(views)
+        return views
 
     @contextmanager
     def _memory_given_back(self):
@@ -300,42 +336,28 @@ def _named(text: str) -> dict[str, Any]:
     """What a recipe says of a LoRA."""
     file, strength = lora.parse(text)
     path = Path(file)
-    sha256 = {"sha256": _sha256(path)} if path.is_file() else {}
+    sha256 = {"sha256": sha256_of(path)} if path.is_file() else {}
     return {"file": path.name if path.is_file() else file, "strength": strength, **sha256}
 
 
-def write_manifest(folder: Path) -> None:
-    """List the sha256 of every file of a model folder, in the format of ``sha256sum``."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    (folder / MANIFEST).write_text("".join(lines), encoding="utf-8")
+def _part(shot: ResolvedShot, one: Pass) -> ResolvedShot:
+    """The shot of one pass: its cameras in its order, of which the first ones are known."""
+    if one.views == tuple(range(len(shot.rig))):
+        return shot
+    videos = {given.view: given.video for given in shot.given_views}  # what an earlier pass made is in no file
+    known = tuple(GivenView(place, videos.get(view, "")) for place, view in enumerate(one.known))
+    rig = Rig(tuple(shot.rig.cameras[view] for view in one.views))
+    scale = shot.source_guidance_scale if known else 1.0
+    return replace(shot, rig=rig, given_views=known, source_guidance_scale=scale)
 
 
-def write_card(folder: Path, card: ModelCard) -> None:
-    """Put a card beside a model's weights, and into the manifest if there is one."""
-    (folder / "syncam.json").write_text(card.to_json(), encoding="utf-8")
-    if (folder / MANIFEST).is_file():
-        write_manifest(folder)
-
-
-def verify_manifest(folder: Path) -> str:
-    """Compare a model's files with its manifest.  Returns the manifest's own sha256, which stands for the weights.
-
-    Raises: ValueError naming the first file that differs. A folder without a manifest (one's own training run) passes.
-    """
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        return ""
-    for line in manifest.read_text(encoding="utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        path = folder / name
-        if not path.is_file():
-            raise ValueError(f"the model in {folder.name} is incomplete: {name} is missing")
-        if _sha256(path) != digest:
-            raise ValueError(f"the model in {folder.name} is damaged: {name} is not what {MANIFEST} says")
-    return _sha256(manifest)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is_view_of_result(video: Path, shot: ResolvedShot, fps: float) -> bool:
+    """Whether a file is a view of a result saved by this program, of the shot's size, length and rate."""
+    if not video.with_name("recipe.json").is_file():  # a stranger's file comes alone, and is decoded with more care
+        return False
+    try:
+        recipe = read_recipe(video)
+    except ValueError:
+        return False
+    wanted = {"num_frames": shot.num_frames, "width": shot.width, "height": shot.height, "fps": fps}
+    return all(recipe.get(name) == value for name, value in wanted.items())

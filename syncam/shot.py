@@ -16,6 +16,14 @@ from syncam.cameras import Rig
 
 
 @dataclass(frozen=True)
+class GivenView:
+    """A video that one camera of the rig has taken: it stays as it is, and the other views see it clean."""
+
+    view: int  # the camera's place in the rig, from 0
+    video: Path | str
+
+
+@dataclass(frozen=True)
 class Shot:
     """One prompt, several cameras, and how to make it. None means: what the model's card says (seed: a random one)."""
 
@@ -30,19 +38,12 @@ class Shot:
     negative_prompt: str | None = None
     solver: str | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)  # the part of the steps, from noise to picture, that is guided
-    source_video: Path | str | None = None  # a file: what camera 1 has seen, to be seen by the others
-    source_guidance_scale: float | None = None  # how strictly the others follow it
+    given_views: tuple[GivenView, ...] = ()  # what some of the cameras have seen; the others are generated to match
+    source_video: Path | str | None = None  # short for the given view of camera 1
+    source_guidance_scale: float | None = None  # how strictly the others follow what is given
     view_guidance_scale: float | None = None  # how much the views agree: what each gains from the others counts so much
     mag_cache: float = 0.0  # how much of the blocks' work may be left out (syncam.caching); 0: none of it
     mag_ratios: tuple[float, ...] | None = None  # what that goes by
-
-
-@dataclass(frozen=True)
-class GivenView:
-    """A video that one camera of the rig has taken: it stays as it is, and the other views see it clean."""
-
-    view: int  # the camera's place in the rig, from 0
-    video: Path
 
 
 @dataclass(frozen=True)

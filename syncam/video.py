@@ -45,7 +45,8 @@ class MultiViewVideo:
     """The same moments seen by every camera of a rig.
 
     ``frames``: (v t h w 3) uint8. ``hfov_deg``: the horizontal field of view that the frames were made with.
-    ``recipe``: JSON-able facts about how (prompt, seed, model, steps, timings); may be empty.
+    ``recipe``: JSON-able facts about how (prompt, seed, model, steps, timings); may be empty. ``originals``: of views
+    that are those of another saved result, its mp4; saving copies the pictures instead of coding them again.
     Raises: ValueError if these don't fit together.
     """
 
@@ -54,6 +55,7 @@ class MultiViewVideo:
     fps: float
     hfov_deg: float
     recipe: dict = field(default_factory=dict)
+    originals: dict[int, Path] = field(default_factory=dict)
 
     def __post_init__(self):
         shape = np.shape(self.frames)
@@ -123,8 +125,12 @@ class MultiViewVideo:
         make_result_folder(folder)
         recipe = self.full_recipe()
         with whole_folder(folder) as unfinished:
-            for view, frames in enumerate(self.frames, 1):
-                _write_clip(unfinished / f"view_{view:02d}.mp4", frames, self.fps, recipe)
+            for view, frames in enumerate(self.frames):
+                path = unfinished / f"view_{view + 1:02d}.mp4"
+                if view in self.originals:
+                    copy_mp4(path, self.originals[view], recipe)
+                else:
+                    _write_clip(path, frames, self.fps, recipe)
             _write_clip(unfinished / "mosaic.mp4", self.mosaic(), self.fps, recipe, all_intra=True)
             suffix = next(unfinished.glob("view_01.*")).suffix
             options: Any = {"num_frames": self.num_frames, "fps": self.fps, "image_path": f"view_{{view:02d}}{suffix}"}
@@ -145,7 +151,7 @@ class MultiViewVideo:
         """
         folder = Path(folder)
         recipe = read_recipe(folder / "recipe.json")
-        rig = from_document(recipe.get("rig") or {}).choose()
+        rig = Rig(tuple(from_document(recipe.get("rig") or {}).cameras))
         if (folder / "frames.npy").exists():
             frames = np.load(folder / "frames.npy", allow_pickle=False)
         else:
@@ -193,32 +199,48 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, recipe: dict, all_intr
     Args: ``frames`` (t h w 3) uint8 of even size; ``all_intra`` makes every frame a key frame, to jump to any exactly.
     Raises: FileNotFoundError if there is no ffmpeg; OSError if it fails or hangs. No partial file stays.
     """
+    height, width = frames.shape[1:3]
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-framerate", str(fps), "-i", "-"]
+    coding = [
+        # Said explicitly, or players guess the colours' matrix from the size and show small videos differently.
+        *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"),
+        *("-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
+        *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "18"),
+        *(("-g", "1") if all_intra else ()),
+    ]
+    raw = memoryview(np.ascontiguousarray(frames).reshape(-1))
+    seconds = 60 + frames.size / 1e6  # a slow core encodes several times faster than this
+    _write_with_ffmpeg(path, source, coding, recipe, seconds, raw)
+
+
+def copy_mp4(path: Path, original: Path, recipe: dict) -> None:
+    """The pictures of another mp4 as they are, with this recipe as its comment.
+
+    Raises: as :func:`write_mp4`.
+    """
+    source = ["-protocol_whitelist", "file", "-f", "mov", "-i", f"file:{original.resolve()}"]
+    _write_with_ffmpeg(path, source, ["-map", "0:v:0", "-c", "copy"], recipe, seconds=60)
+
+
+def _write_with_ffmpeg(
+    path: Path, source: list[str], coding: list[str], recipe: dict, seconds: float, raw: memoryview | None = None
+) -> None:
+    """One mp4 from what ``source`` names, coded as ``coding`` says, within so many seconds; no partial file stays."""
     try:
         ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:
         raise FileNotFoundError(_NO_FFMPEG) from None
-    height, width = frames.shape[1:3]
     # The comment goes through a file: as an argument it would be limited in length.
     metadata = path.with_suffix(".ffmetadata")
-    command = [
-        *(ffmpeg, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"),
-        *("-s", f"{width}x{height}", "-framerate", str(fps), "-i", "-", "-i", metadata, "-map_metadata", "1"),
-        # Said explicitly, or players guess the colours' matrix from the size and show small videos differently.
-        *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"),
-        *("-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
-        *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "18", "-movflags", "+faststart"),
-        *(("-g", "1") if all_intra else ()),
-        path,
-    ]
-    seconds = 60 + frames.size / 1e6  # a slow core encodes several times faster than this
+    command = [ffmpeg, "-y", "-loglevel", "error", *source, "-i", metadata, "-map_metadata", "1", *coding]
+    command += ["-movflags", "+faststart", path]
     comment = json.dumps(recipe)  # ASCII: whatever a prompt holds is escaped
     complete = False
     try:
         escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment)
         metadata.write_text(f";FFMETADATA1\ncomment={escaped}\n", encoding="ascii")
-        raw = np.ascontiguousarray(frames).reshape(-1).data
         try:
-            result = subprocess.run(command, input=raw, capture_output=True, timeout=seconds, check=False)
+            result = subprocess.run(command, input=raw or b"", capture_output=True, timeout=seconds, check=False)
         except (FileNotFoundError, PermissionError):  # IMAGEIO_FFMPEG_EXE names what is no program
             raise FileNotFoundError(_NO_FFMPEG) from None
         if result.returncode:

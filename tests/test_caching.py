@@ -9,8 +9,9 @@ import pytest
 
 from syncam.__main__ import main
 from syncam.cameras import Rig
+from syncam.manifest import write_manifest
 from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS
-from syncam.pipeline import Pipeline, write_manifest
+from syncam.pipeline import Pipeline
 from syncam.planning import Cost
 from syncam.shot import Shot, Stopped
 from tests.tiny import FAMILIES, save_base

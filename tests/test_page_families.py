@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from syncam.manifest import write_manifest
 from syncam.model_card import KNOWN_MODELS
-from syncam.pipeline import Pipeline, write_manifest
+from syncam.pipeline import Pipeline
 from tests.tiny import save_base
 
 gradio_client = pytest.importorskip("gradio_client")

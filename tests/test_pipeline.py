@@ -19,8 +19,9 @@ from syncam.backbones.base import latent_times
 from syncam.backbones.embedded import build_tokenizer
 from syncam.cameras import MovingCamera, OrbitCamera, Rig
 from syncam.checkpoints import save_added
+from syncam.manifest import verify_manifest, write_manifest
 from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS, ModelCard
-from syncam.pipeline import BACKBONES, Pipeline, verify_manifest, write_manifest
+from syncam.pipeline import BACKBONES, Pipeline
 from syncam.planning import component_bytes
 from syncam.shot import Progress, Shot, Stopped
 from tests.test_checkpoints import published

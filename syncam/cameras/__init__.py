@@ -26,7 +26,7 @@ from syncam.cameras.poses import (
     relative_to_first,
     rotations_of,
 )
-from syncam.cameras.rig import MAX_VIEWS, Rig
+from syncam.cameras.rig import MAX_CAMERAS, MAX_VIEWS, Rig
 from syncam.cameras.templates import TEMPLATES, Template, apply_template
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "DISTANCE_RANGE_M",
     "EASINGS",
     "ELEVATION_RANGE_DEG",
+    "MAX_CAMERAS",
     "MAX_POSITION_M",
     "MAX_VIEWS",
     "Camera",

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from syncam.cameras.kinds import Camera, OrbitCamera
 from syncam.cameras.lenses import Intrinsics
 
-MAX_VIEWS = 8
+MAX_VIEWS = 8  # that models generate at once
+MAX_CAMERAS = 64  # of a rig: more than eight are generated in passes
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Rig:
 
     def __post_init__(self):
         object.__setattr__(self, "cameras", tuple(self.cameras))
-        if not 1 <= len(self.cameras) <= MAX_VIEWS:
-            raise ValueError(f"a rig has 1 to {MAX_VIEWS} cameras, got {len(self.cameras)}")
+        if not 1 <= len(self.cameras) <= MAX_CAMERAS:
+            raise ValueError(f"a rig has 1 to {MAX_CAMERAS} cameras, got {len(self.cameras)}")
         for number, camera in enumerate(self.cameras, 1):
             if not isinstance(camera, Camera):
                 raise ValueError(f"camera {number}: expected a camera, got {type(camera).__name__}")
@@ -39,8 +40,8 @@ class Rig:
     def orbit(cls, places: Iterable[Sequence[float]], name: str = "") -> Rig:
         """A rig of still cameras from ``(distance_m, elevation_deg, azimuth_deg)`` triples."""
         places = list(places)
-        if not 1 <= len(places) <= MAX_VIEWS:
-            raise ValueError(f"a rig has 1 to {MAX_VIEWS} cameras, got {len(places)}")
+        if not 1 <= len(places) <= MAX_CAMERAS:
+            raise ValueError(f"a rig has 1 to {MAX_CAMERAS} cameras, got {len(places)}")
         cameras = []
         for number, place in enumerate(places, 1):
             if isinstance(place, (str, bytes)) or not isinstance(place, (Sequence, np.ndarray)) or len(place) != 3:

@@ -8,7 +8,6 @@ know nothing of each other. The measures are in :mod:`syncam.evaluation.measures
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +17,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import plotly.graph_objects as go
-import torch
 from PIL import Image
 from plotly.subplots import make_subplots
 from tqdm.auto import tqdm
@@ -26,6 +24,7 @@ from tqdm.auto import tqdm
 from syncam import toyworld
 from syncam.cameras import Rig
 from syncam.evaluation.measures import measure_scene
+from syncam.machine import use_threads
 from syncam.model_card import SOLVERS, ModelCard
 from syncam.pipeline import Pipeline
 from syncam.preview import CAMERA_COLOURS
@@ -100,10 +99,9 @@ def views_of_a_given_video(pipeline: Pipeline, scene: toyworld.Scene, shot: Shot
 
 
 def load_alone(model: str) -> Pipeline:
-    """A pipeline on all cores; loading leaves one free for the page, and here there is none."""
-    pipeline = Pipeline.load(model)
-    torch.set_num_threads(os.cpu_count() or 1)
-    return pipeline
+    """A pipeline on all cores: nobody else waits for one."""
+    use_threads(spare=0)
+    return Pipeline.load(model)
 
 
 def evaluate(model: str, out: Path, num_scenes: int, seed: int, **settings) -> str:

@@ -72,6 +72,7 @@ class Engine:
         try:
             zero_gpu.import_before_torch()
             # By name, so that importing the page does not import torch.
+            importlib.import_module("syncam.machine").use_threads(spare=1)  # the page needs one to answer with
             pipeline = importlib.import_module("syncam.pipeline").Pipeline.load(self._sources[model])
             self._pipelines = {**self._pipelines, model: pipeline}
         except (ValueError, OSError, RuntimeError, ImportError) as error:

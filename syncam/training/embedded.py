@@ -26,9 +26,10 @@ from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer, Wa
 from syncam.cameras import Intrinsics
 from syncam.datasets import SynCamVideo
 from syncam.evaluation.table import contact_sheet, held_out
+from syncam.manifest import write_manifest
 from syncam.model_card import ModelCard, TrainedRange
 from syncam.multiview import camera_features
-from syncam.pipeline import Pipeline, write_manifest
+from syncam.pipeline import Pipeline
 from syncam.training.carry_over import carry_over
 from syncam.training.config import EmbeddedConfig
 from syncam.training.latents import (

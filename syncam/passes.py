@@ -1,0 +1,110 @@
+"""Which views are generated together, where a model can't do all at once or some are there already.
+
+A pass is one run of the sampler over at most eight views: first those that are known (given, or made by an earlier
+pass), which the others see clean, then the new ones. New views near known ones come first, and of many known views a
+pass sees the nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from syncam.cameras import MAX_VIEWS, Rig
+from syncam.rig_formats import from_document
+from syncam.shot import GivenView, Progress, ResolvedShot, Shot, Stopped
+from syncam.video import read_recipe
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Views by their places in the rig, from 0."""
+
+    known: tuple[int, ...]
+    new: tuple[int, ...]
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """In the order in which the model gets them."""
+        return self.known + self.new
+
+
+def split_into_passes(rig: Rig, given: tuple[int, ...], max_given: int) -> list[Pass]:
+    """The passes that make every view of a rig that is not given.
+
+    Args: ``max_given``: how many known views the model can be shown in a pass, at most; only used if there are any.
+    """
+    known, new = list(given), [view for view in range(len(rig)) if view not in given]
+    if len(known) <= max_given and len(rig) <= MAX_VIEWS:
+        return [Pass(tuple(known), tuple(new))]
+    apart = _distances(rig)
+    passes = []
+    if not known:  # the first views stand apart from each other, so that later ones have one near
+        first = [new[round(index)] for index in np.linspace(0, len(new) - 1, MAX_VIEWS)]
+        passes.append(Pass((), tuple(first)))
+        known, new = first, [view for view in new if view not in first]
+    while new:
+        room = MAX_VIEWS - min(max_given, MAX_VIEWS // 2, len(known))
+        chosen = sorted(new, key=lambda view: apart[view, known].min())[:room]
+        context = sorted(known, key=lambda view: apart[view, chosen].min())[: min(max_given, MAX_VIEWS - len(chosen))]
+        passes.append(Pass(tuple(sorted(context)), tuple(sorted(chosen))))
+        known, new = known + chosen, [view for view in new if view not in chosen]
+    return passes
+
+
+@dataclass
+class Watch:
+    """Tells how far a generation is, over all its passes, and hears if it is to stop."""
+
+    shot: ResolvedShot
+    passes: list[Pass]
+    on_step: Callable[[Progress], None] | None
+    should_stop: Callable[[], bool] | None
+    number: int = 0  # of the pass that runs
+    pictures: np.ndarray | None = None  # of every view so far
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.passes) * self.shot.num_inference_steps
+
+    def report(self, stage: str, step: int, seconds_left: float | None = None) -> None:
+        if self.on_step:
+            pictures = None if self.pictures is None or stage != "denoise" else self.pictures.copy()
+            self.on_step(Progress(stage, step, self.num_steps, seconds_left, pictures))
+
+    def show(self, step: int, seconds_per_step: float, pictures: np.ndarray) -> None:
+        """After a step of the pass that runs; ``pictures``: (v h w 3) of its views."""
+        if self.pictures is None:
+            self.pictures = np.zeros((len(self.shot.rig), *pictures.shape[1:]), np.uint8)
+        self.pictures[[*self.passes[self.number].views]] = pictures
+        done = self.number * self.shot.num_inference_steps + step
+        self.report("denoise", done, seconds_per_step * (self.num_steps - done))
+
+    def require_going_on(self, step: int) -> None:
+        """Raises: Stopped if it is to stop after this step of the pass that runs."""
+        if self.should_stop and self.should_stop():
+            raise Stopped(self.number * self.shot.num_inference_steps + step)
+
+
+def with_more_cameras(folder: Path, new: Rig, **settings) -> Shot:
+    """A shot that adds cameras to a saved result, whose own views are given.
+
+    Args: ``settings``: fields of :class:`Shot`; prompt, seed and size are those of the result where they are None.
+    Raises: ValueError if the folder holds no result, or there are too many cameras.
+    """
+    recipe = read_recipe(folder / "recipe.json")
+    cameras = from_document(recipe.get("rig") or {}).cameras
+    given = tuple(GivenView(view, folder / f"view_{view + 1:02d}.mp4") for view in range(len(cameras)))
+    for name in ("prompt", "seed", "num_frames", "width", "height", "negative_prompt"):
+        if settings.get(name) is None:
+            settings[name] = recipe.get(name)
+    return Shot(rig=Rig((*cameras, *new.cameras)), given_views=given, **settings)
+
+
+def _distances(rig: Rig) -> np.ndarray:
+    """Metres between every two cameras, on average over their ways, (v, v)."""
+    places = rig.c2w(np.linspace(0, 1, 5))[..., :3, 3]  # v t 3
+    return np.linalg.norm(places[:, None] - places[None], axis=-1).mean(-1)

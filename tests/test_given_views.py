@@ -1,0 +1,135 @@
+"""Some views are given and stay as they are; the others are generated to match, if need be in passes."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from syncam.__main__ import main
+from syncam.cameras import MAX_VIEWS, Rig
+from syncam.manifest import write_card
+from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS, ModelCard
+from syncam.passes import split_into_passes, with_more_cameras
+from syncam.pipeline import Pipeline
+from syncam.shot import GivenView, Progress, Shot, Stopped
+from syncam.video import MultiViewVideo
+
+RIG = Rig.orbit([(5.0, 15.0, 30.0 * number) for number in range(11)])
+SMALL = {"seed": 3, "num_inference_steps": 2, "num_frames": 5, "width": 64, "height": 64}
+
+
+def rig(*views: int) -> Rig:
+    return Rig(tuple(RIG.cameras[view] for view in views))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The shipped weights, whose card says that they know several given views: what they make of them is not judged."""
+    folder = tmp_path_factory.mktemp("model") / "embedded"
+    shutil.copytree(ASSETS_FOLDER / "embedded", folder)
+    write_card(folder, replace(ModelCard.load("embedded"), max_given_views=7))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipeline(model) -> Pipeline:
+    return Pipeline.load(str(model))
+
+
+@pytest.fixture(scope="module")
+def result(pipeline, tmp_path_factory):
+    """A saved result of three cameras."""
+    folder = tmp_path_factory.mktemp("result")
+    pipeline.generate(Shot("a red ball on the sand", rig(0, 2, 4), **SMALL)).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("given", [(), (0,), (3, 5), tuple(range(8)), tuple(range(10))])
+@pytest.mark.parametrize("max_given", [2, 7])
+def test_every_view_that_is_not_given_is_made_once_in_passes_that_fit(given, max_given):
+    known = set(given)
+    for one in split_into_passes(RIG, given, max_given):
+        assert len(one.views) <= MAX_VIEWS and len(one.known) <= max_given and one.new
+        assert set(one.known) <= known and not known & set(one.new)
+        known |= set(one.new)
+    assert known == set(range(len(RIG)))
+
+
+def test_what_fits_is_one_pass_in_the_order_of_the_rig():
+    (one,) = split_into_passes(rig(0, 1, 2, 3), (), 7)
+    assert one.views == (0, 1, 2, 3)
+    (one,) = split_into_passes(rig(0, 1, 2, 3), (2,), 7)
+    assert one.views == (2, 0, 1, 3), "what is known comes first"
+
+
+def test_the_nearest_known_views_are_seen_first():
+    passes = split_into_passes(RIG, tuple(range(9)), 2)
+    assert passes[0].new == (9, 10) and 8 in passes[0].known and not {2, 3, 4, 5} & set(passes[0].known)
+
+
+def test_any_views_may_be_given_and_stay_bit_for_bit(pipeline, result):
+    before = MultiViewVideo.load(result).frames
+    times = []
+    embedder = pipeline.backbone.pipe.transformer.condition_embedder
+    hook = embedder.register_forward_pre_hook(lambda module, inputs: times.append(inputs[0].tolist()))
+    given = (GivenView(3, result / "view_02.mp4"), GivenView(1, result / "view_01.mp4"))
+    shot = Shot("a red ball on the sand", rig(1, 0, 3, 2), given_views=given, guidance_scale=1.0, **SMALL)
+    seen: list[Progress] = []
+    try:
+        video = pipeline.generate(shot, on_step=seen.append)
+    finally:
+        hook.remove()
+    assert np.array_equal(video.frames[1], before[0]) and np.array_equal(video.frames[3], before[1])
+    assert all(step[:2] == [0.0, 0.0] and min(step[2:4]) > 0 for step in times), "two are clean at every step"
+    assert np.abs(seen[2].preview[3].astype(int) - before[1, 2]).mean() < 6, "shown in their places"
+    assert [view["view"] for view in video.recipe["given_views"]] == [1, 3]
+    other = replace(shot, given_views=(GivenView(1, result / "view_03.mp4"), given[0]))
+    assert not np.array_equal(video.frames[0], pipeline.generate(other).frames[0]), "the others depend on it"
+
+
+def test_more_cameras_than_eight_are_made_in_passes(pipeline, result):
+    shot = with_more_cameras(result, rig(1, 3, 5, 6, 7, 8, 9, 10), num_inference_steps=2)
+    before, seen = MultiViewVideo.load(result).frames, []
+    video = pipeline.generate(shot, on_step=seen.append)
+    assert video.frames.shape == (11, 5, 64, 64, 3) and np.array_equal(video.frames[:3], before)
+    assert len({frames.tobytes() for frames in video.frames}) == 11
+    assert [p.step for p in seen if p.stage == "denoise"] == [1, 2, 3, 4] and seen[-1].num_steps == 4
+    assert seen[-2].preview.shape == (11, 64, 64, 3) and seen[-2].preview.any(axis=(1, 2, 3)).all()
+    assert np.array_equal(video.frames, pipeline.generate(shot).frames)
+    with pytest.raises(Stopped) as stopped:
+        pipeline.generate(shot, should_stop=lambda: sum(p.stage == "denoise" for p in seen) >= 7, on_step=seen.append)
+    assert stopped.value.step == 4
+    one, two = pipeline.plan(Shot("a ball", rig(0, 1, 2), **SMALL)), pipeline.plan(shot)
+    assert two.num_views == 11 and two.seconds > 2 * one.seconds
+
+
+def test_the_command_line_adds_cameras_to_a_result(model, result, tmp_path):
+    rest = ["--num-inference-steps", "1", "--model", str(model), "--out", str(tmp_path / "more")]
+    assert main(["generate", "--more", str(result), "--rig", "5,15,90;5,15,150", *rest]) == 0
+    before, after = MultiViewVideo.load(result), MultiViewVideo.load(tmp_path / "more")
+    assert len(after.rig) == 5 and after.rig.cameras[:3] == before.rig.cameras
+    assert np.array_equal(after.frames[:3], before.frames), "their pictures are copied, not coded again"
+    assert {"prompt": "a red ball on the sand", "seed": 3, "width": 64}.items() <= after.recipe.items()
+    assert json.loads((tmp_path / "more" / "recipe.json").read_text())["given_views"][2]["view"] == 2
+
+
+def test_what_weights_do_not_know_is_refused_with_the_reason(result, capsys, tmp_path):
+    card, view = ModelCard.load("embedded"), result / "view_01.mp4"
+    two = (GivenView(0, view), GivenView(1, view))
+    for asked, settings, says in (
+        (card, {"rig": rig(0, 1, 2), "given_views": two}, "trained with one given view, not with several"),
+        (card, {"rig": RIG}, "11 cameras, more than 8 at once: .* one given view"),
+        (card, {"rig": rig(0, 1), "given_views": (GivenView(2, view),)}, "place of a given view 2 is outside 0..1"),
+        (card, {"rig": rig(0, 1), "given_views": ("x.mp4",)}, "must be of type GivenView"),
+        (card, {"rig": rig(0, 1), "given_views": (GivenView(0, view),), "source_video": view}, "given two videos"),
+        (KNOWN_MODELS["wan2.1-1.3b"], {"rig": RIG}, "were not trained with given views"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            asked.resolve(Shot("a red ball", num_frames=5, **settings))
+    for options, says in ((["--more", str(tmp_path)], "recipe.json"), ([], "a prompt is needed")):
+        with pytest.raises(SystemExit) as end:
+            main(["generate", *options, "--rig", "5,15,90", "--out", str(tmp_path / "out")])
+        said = capsys.readouterr().err
+        assert end.value.code == 2 and says in said and len(said.splitlines()) == 1
