@@ -13,6 +13,7 @@ from accelerate import init_empty_weights
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from syncam.backbones import loading
 from syncam.backbones.wan import MultiViewWanTransformer
 from syncam.cameras import Rig
 from syncam.machine import (
@@ -168,7 +169,7 @@ def closed_form_and_count(planner, size: tuple[int, ...], chunks=(None, None)) -
 def test_operations_in_closed_form_are_those_that_are_counted(family, size, tmp_path):
     save_base(family, tmp_path)
     card = next(card for card in KNOWN_MODELS.values() if card.family == family)
-    planner = Pipeline(BACKBONES[family].assemble(card, "", torch.float32, str(tmp_path))).planner
+    planner = Pipeline(loading.assemble(BACKBONES[family], card, "", torch.float32, str(tmp_path))).planner
     flops, _, counted = closed_form_and_count(planner, size)
     assert flops == pytest.approx(counted.flops, rel=1e-9)
 
@@ -354,6 +355,23 @@ print(free_host_bytes() >> 20)
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120).stdout
     assert 250 < int(said) <= 300
+
+
+def test_importing_the_package_changes_nothing_in_the_program_around_it():
+    code = """
+import diffusers, torch, transformers
+
+def state():
+    quiet = diffusers.utils.logging.get_verbosity(), diffusers.utils.logging.is_progress_bar_enabled()
+    return torch.get_num_threads(), *quiet, transformers.utils.logging.is_progress_bar_enabled()
+
+before = state()
+import syncam.pipeline
+assert state() == before
+syncam.pipeline.Pipeline.load()
+assert state() == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_free_memory_of_the_cpu_is_what_the_system_says(pipeline):

@@ -9,20 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
-import transformers
 from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from syncam.model_card import ModelCard
 from syncam.multiview import MultiViewTransformer, camera_features
 from syncam.shot import ResolvedShot
-
-diffusers.utils.logging.set_verbosity_error()  # it warns of any component class that is not its own
-diffusers.utils.logging.disable_progress_bar()
-transformers.utils.logging.disable_progress_bar()
 
 SMALL_DECODER_PARAMETERS = 10_000_000  # a decoder up to this size is run at every step, for the preview
 

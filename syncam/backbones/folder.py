@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from syncam.checkpoints import declared_shapes
+from syncam.machine import free_host_bytes
 from syncam.units import format_bytes
 
 MAX_CONFIG_BYTES = 4 << 20
@@ -197,7 +197,7 @@ def weight_files(folder: Path, name: str) -> list[Path]:
 def require_room(files: Iterable[Path], dtype: torch.dtype) -> None:
     """Raises: ValueError if the tensors in these .safetensors files will not fit in this computer's memory."""
     shapes = (shape for path in files for shape in declared_shapes(path).values())
-    needed, free = sum(math.prod(shape) for shape in shapes) * dtype.itemsize, psutil.virtual_memory().available
+    needed, free = sum(math.prod(shape) for shape in shapes) * dtype.itemsize, free_host_bytes()
     if needed > free:
         need = f"the weights need {format_bytes(needed)} of this computer's memory"
         raise ValueError(f"{need}, {format_bytes(free)} are free; the embedded model fits everywhere")

@@ -7,7 +7,8 @@ multi-view module in.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import DiffusionPipeline, ModelMixin
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from syncam import checkpoints
 from syncam.backbones import lora
@@ -48,6 +51,23 @@ WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 LOCAL: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No bars, and no warning of any component class that is not diffusers' own; afterwards all is as it was before."""
+    verbosity, libraries = diffusers_logging.get_verbosity(), (diffusers_logging, transformers_logging)
+    had_bars = [library for library in libraries if library.is_progress_bar_enabled()]
+    diffusers_logging.set_verbosity_error()
+    for library in had_bars:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(verbosity)
+        for library in had_bars:
+            library.enable_progress_bar()
+
+
+@_quietly()
 def load(kind: type[Backbone], card: ModelCard, folder: Path, dtype: torch.dtype) -> Backbone:
     """A complete model from a folder in diffusers layout.  Raises: ValueError if it is not what it should be."""
     _check(
@@ -59,6 +79,7 @@ def load(kind: type[Backbone], card: ModelCard, folder: Path, dtype: torch.dtype
     return kind(card, pipe)
 
 
+@_quietly()
 def assemble(
     kind: type[Backbone],
     card: ModelCard,

@@ -68,15 +68,15 @@ def add_model_options(command) -> None:
     command.add_argument("--shift", type=float, help="of the noise levels, 1 is none (the base's or the model's own)")
     command.add_argument("--revision", help="commit of the base model's repository (the newest)")
     command.add_argument("--weights-revision", help="commit of the multi-view weights' repository (the newest)")
-    command.add_argument("--fp8", action="store_true", help="store the transformer in eight bits: half the memory")
     command.add_argument(
         "--lora",
-        dest="loras",
         action="append",
         default=[],
+        dest="loras",
         metavar="FILE[:STRENGTH]",
-        help="merged into the base model, such as a style; again for more",
+        help="a LoRA of the base model, such as a style; again for more (strength 1)",
     )
+    command.add_argument("--fp8", action="store_true", help="store the transformer in eight bits: half the memory")
     command.add_argument(
         "--compile", action="store_true", help="compile the transformer's blocks: 20 s once, then 1.3 times faster"
     )
@@ -92,10 +92,8 @@ def model_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def loading_options(options: argparse.Namespace) -> dict[str, Any]:
     """What was said of how the model is loaded, for :meth:`syncam.pipeline.Pipeline.load`."""
-    return {
-        name: getattr(options, name)
-        for name in ("base", "revision", "weights_revision", "fp8", "compile", "loras", "shift")
-    }
+    names = ("base", "revision", "weights_revision", "fp8", "compile", "loras", "shift")
+    return {name: getattr(options, name) for name in names}
 
 
 def load_pipeline(options: argparse.Namespace) -> Pipeline:
