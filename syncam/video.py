@@ -151,7 +151,8 @@ class MultiViewVideo:
         """
         folder = Path(folder)
         recipe = read_recipe(folder / "recipe.json")
-        rig = Rig(tuple(from_document(recipe.get("rig") or {}).cameras))
+        cameras = from_document(recipe.get("rig") or {})
+        rig = Rig(cameras.cameras, cameras.title)
         if (folder / "frames.npy").exists():
             frames = np.load(folder / "frames.npy", allow_pickle=False)
         else:
@@ -196,7 +197,7 @@ def _check_even(frames: np.ndarray) -> None:
 def write_mp4(path: Path, frames: np.ndarray, fps: float, recipe: dict, all_intra: bool = False) -> None:
     """One H.264 video that every browser plays, with the recipe as its comment.
 
-    Args: ``frames`` (t h w 3) uint8 of even size; ``all_intra`` makes every frame a key frame, to jump to any exactly.
+    Args: ``frames`` (t h w 3) uint8 of even size; ``all_intra``: every frame is a key frame, to jump to any exactly.
     Raises: FileNotFoundError if there is no ffmpeg; OSError if it fails or hangs. No partial file stays.
     """
     height, width = frames.shape[1:3]
@@ -208,16 +209,12 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, recipe: dict, all_intr
         *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "18"),
         *(("-g", "1") if all_intra else ()),
     ]
-    raw = memoryview(np.ascontiguousarray(frames).reshape(-1))
     seconds = 60 + frames.size / 1e6  # a slow core encodes several times faster than this
-    _write_with_ffmpeg(path, source, coding, recipe, seconds, raw)
+    _write_with_ffmpeg(path, source, coding, recipe, seconds, np.ascontiguousarray(frames).reshape(-1).data)
 
 
 def copy_mp4(path: Path, original: Path, recipe: dict) -> None:
-    """The pictures of another mp4 as they are, with this recipe as its comment.
-
-    Raises: as :func:`write_mp4`.
-    """
+    """The pictures of another mp4 as they are, with this recipe as its comment; fails as :func:`write_mp4` does."""
     source = ["-protocol_whitelist", "file", "-f", "mov", "-i", f"file:{original.resolve()}"]
     _write_with_ffmpeg(path, source, ["-map", "0:v:0", "-c", "copy"], recipe, seconds=60)
 
