@@ -19,9 +19,9 @@ from syncam.evaluation.table import held_out
 from syncam.model_card import ModelCard
 from syncam.pipeline import Pipeline
 from syncam.points import to_ply, triangulated_points
+from syncam.result_zip import zip_result
 from syncam.rig_formats import read_cameras, read_rig
 from syncam.shot import Shot
-from syncam.video import zip_result
 
 SCENE = toyworld.Scene.sample(random.Random(4), kind="ball", colour="red", motion="slide", tone="stone", sky="cloudy")
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from syncam.cameras import OrbitCamera, Rig
 from syncam.clips import read_frames
+from syncam.result_zip import zip_result
 from syncam.rig_formats import read_cameras, read_rig
-from syncam.video import MultiViewVideo, animation, mosaic_grid, read_recipe, write_mp4, zip_result
+from syncam.video import MultiViewVideo, animation, mosaic_grid, read_recipe, write_mp4
 
 STRANGE_PROMPT = "a \0 ball \ud800 😀 \u202e = ; # \\ \n <script>"
 

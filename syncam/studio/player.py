@@ -11,11 +11,12 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from syncam.preview import CAMERA_COLOURS
+from syncam.result_zip import zip_result
 from syncam.rig_formats import from_document
 from syncam.studio.scripts import component_script
 from syncam.studio.settings import from_recipe, to_query
 from syncam.studio.texts import counted
-from syncam.video import MultiViewVideo, animation, read_recipe, zip_result
+from syncam.video import MultiViewVideo, animation, read_recipe
 
 BULLET_TIME_FPS = 6.0
 UNRELATED_PERCENT = 6  # by which views from a seed each disagree: "python -m syncam evaluate"
