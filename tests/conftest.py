@@ -34,7 +34,7 @@ def studio(tmp_path_factory):
     from syncam.studio.server import launch_options
 
     folder = tmp_path_factory.mktemp("studio")
-    scene = toyworld.Scene.sample(random.Random(0), shape="ball", colour="red", motion="bounce", sky="clear")
+    scene = toyworld.Scene.sample(random.Random(0), kind="ball", colour="red", motion="bounce", sky="clear")
     video = toyworld.record(scene, read_rig("arc4"), num_frames=9, size=64)
     video.recipe.update(prompt="the example", seed=1, num_inference_steps=3, guidance_scale=1.5)
     video.save(folder / "examples" / "example")

@@ -269,7 +269,7 @@ def test_requests_that_make_no_sense_are_refused_at_once(studio, endpoint, body,
 def test_how_well_the_views_agree_is_measured_on_the_renderers_own_video():
     from syncam import toyworld
 
-    scene = toyworld.Scene.sample(random.Random(0), shape="ball", colour="red", motion="bounce", sky="clear")
+    scene = toyworld.Scene.sample(random.Random(0), kind="ball", colour="red", motion="bounce", sky="clear")
     video = toyworld.record(scene, read_rig("arc4"), num_frames=5)
     video.recipe.update(model="embedded", prompt="a red ball")
     seen = results.measured(video)["measured"]
