@@ -113,7 +113,7 @@ def load_base(config: ModuleConfig, device: torch.device | None = None) -> Backb
     own = {name: getattr(config, name) or getattr(card, name) for name in ("width", "height", "num_frames")}
     hfov_deg = config.hfov_deg or (card.hfov_deg if config.data else toyworld.HFOV_DEG)
     card = replace(card, **own, max_frames=own["num_frames"], hfov_deg=hfov_deg, relative_poses=config.relative_poses)
-    card = replace(card, source_guidance_scale=1.0 if config.source_view else None, weights="")
+    card = replace(card, source_guidance_scale=1.0 if config.given_views else None, weights="")
     base = str(Path(base).resolve()) if Path(base).is_dir() and base else base
     card = replace(card, base=base or card.base)
     card.resolve(Shot("any", Rig.from_text("4,0,0")))  # says what of the size can't be
