@@ -41,7 +41,7 @@ def studio(tmp_path_factory):
 
     engine = Engine(outputs=folder / "outputs", examples=folder / "examples")
     page = build_studio(engine)
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options(engine))
     engine.start()
     yield SimpleNamespace(url=url, engine=engine)
     page.close()

@@ -13,6 +13,8 @@ from syncam.studio.handlers import Handlers, fields_for  # noqa: E402
 from syncam.studio.layout import SETTINGS  # noqa: E402
 from syncam.studio.settings import FIELDS, from_query  # noqa: E402
 
+ME = SimpleNamespace(session_hash="me", query_params={})  # as much of a request as is looked at
+
 
 @pytest.fixture(scope="module")
 def handlers(studio) -> Handlers:
@@ -27,19 +29,19 @@ def values(handlers: Handlers, **given) -> dict:
     card = handlers.engine.cards["embedded"]
     defaults = dict.fromkeys(FIELDS) | {name: field.get("value") for name, field in fields_for(card).items()}
     page = {"model": "embedded", "prompt": "a red ball", "rig": to_document(read_rig("combo")), "seed": 1}
-    page |= {"new_seed": False, "player": {"id": "example"}, "last_result": "", "job_id": ""}
+    page |= {"new_seed": False, "player": {"id": "example"}, "last_result": "", "last_settings": "", "job_id": ""}
     return defaults | page | {"steps": 2, "frames": 5} | given
 
 
 def run(handlers: Handlers, **given) -> tuple[dict, list[dict], dict]:
     """What changes at the click on Generate, while the job runs, and when it has ended."""
-    begun = handlers.begin(values(handlers, **given))
+    begun = handlers.begin(values(handlers, **given), ME)
     page = values(handlers, job_id=begun["job_id"], **given)
 
     async def follow():
         return [changes async for changes in handlers.follow(page)]
 
-    return begun, asyncio.run(follow()), handlers.finish(page)
+    return begun, asyncio.run(follow()), handlers.finish(page, ME)
 
 
 def test_a_run_is_begun_followed_and_shown(handlers):
@@ -59,7 +61,7 @@ def test_a_new_seed_is_drawn_and_shown(handlers):
 
 
 def test_a_stopped_run_leaves_the_result_that_was_shown(handlers):
-    begun = handlers.begin(values(handlers, steps=150))
+    begun = handlers.begin(values(handlers, steps=150), ME)
     page = values(handlers, job_id=begun["job_id"])
     handlers.stop(page)
 
@@ -67,34 +69,34 @@ def test_a_stopped_run_leaves_the_result_that_was_shown(handlers):
         return [changes async for changes in handlers.follow(page)]
 
     assert "Your previous result is still here" in asyncio.run(follow())[-1]["running"]
-    finished = handlers.finish(page)
+    finished = handlers.finish(page, ME)
     assert "player" not in finished and finished["last_result"] == "example"
 
 
 def test_an_edit_is_described(handlers):
-    said = handlers.describe(values(handlers, prompt="a red elephant"))
+    said = handlers.describe(values(handlers, prompt="a red elephant"), ME)
     assert "elephant" in said["prompt_note"] and "in the trained range" in said["rig_note"]
     assert said["generate"]["value"] == "Generate 2 views" and "about" in said["estimate"]
-    said = handlers.describe(values(handlers, rig={"cameras": [[3, 120, 0]]}))
+    said = handlers.describe(values(handlers, rig={"cameras": [[3, 120, 0]]}), ME)
     assert "not possible" in said["rig_note"] and said["estimate"] == "" and "generate" not in said
 
 
 def test_a_link_carries_the_settings_of_the_page(handlers):
     link = handlers.share(values(handlers, prompt="a green cone", seed=7))["link"]["value"]
     query = dict(parse_qsl(link))
-    restored = handlers.restore(values(handlers), SimpleNamespace(query_params=query))
+    restored = handlers.restore(values(handlers), SimpleNamespace(session_hash="me", query_params=query))
     assert restored["prompt"]["value"] == "a green cone" and restored["seed"]["value"] == 7
     assert restored["rig"]["value"]["cameras"] == to_document(read_rig("combo"))["cameras"]
-    assert set(from_query(query)) <= set(SETTINGS)
+    values_of_link, unknown = from_query(query)
+    assert set(values_of_link) <= set(SETTINGS) and unknown == []
 
 
 def test_a_reload_finds_the_last_result_and_a_job_that_still_runs(handlers):
-    request = SimpleNamespace(query_params={})
-    begun = handlers.begin(values(handlers, steps=150))
-    restored = handlers.restore(values(handlers, last_result=begun["job_id"]), request)
+    begun = handlers.begin(values(handlers, steps=150), ME)
+    restored = handlers.restore(values(handlers, last_result=begun["job_id"]), ME)
     assert restored["job_id"] == begun["job_id"] and restored["stop"]["visible"] and "player" not in restored
     handlers.stop(values(handlers, job_id=begun["job_id"]))
-    restored = handlers.restore(values(handlers, last_result="example"), request)
+    restored = handlers.restore(values(handlers, last_result="example"), ME)
     assert restored["player"]["id"] == "example" and restored["job_id"] == ""
 
 

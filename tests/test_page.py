@@ -209,7 +209,7 @@ def test_the_export_menu_saves_a_file_that_reads_back(onlooker, tmp_path):
 
 def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_reload(visit, studio, tmp_path):
     me = visit()
-    me.page.get_by_label("What happens").fill("a blue cube spinning")
+    me.page.get_by_label("Prompt", exact=True).fill("a blue cube spinning")
     me.find("#syn-generate").click()
     me.page.wait_for_selector(".syn-shaping img", timeout=120_000)
     assert me.find(".syn-shaping img").count() == 4
@@ -235,7 +235,7 @@ def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_r
     me.find("#syn-history .syn-card").click()
     me.wait("id => document.querySelector('.syn-player').dataset.result === id", made)
     me.button("put this result's prompt, cameras, seed and numbers into the fields above").click()
-    expect(me.page.get_by_label("What happens")).to_have_value("a blue cube spinning")
+    expect(me.page.get_by_label("Prompt", exact=True)).to_have_value("a blue cube spinning")
 
     with me.page.expect_download() as download:
         me.button("videos, frames, recipe, and cameras for nerfstudio, COLMAP and 4D reconstruction").click()
@@ -301,25 +301,25 @@ def test_two_tabs_add_to_the_same_results_and_a_single_frame_is_shown(visit, stu
 
 def test_what_is_impossible_is_said_and_the_page_goes_on(visit):
     me = visit({"steps": 2, "frames": 5})
-    me.page.get_by_label("What happens").fill(" ")
+    me.page.get_by_label("Prompt", exact=True).fill(" ")
     me.find("#syn-generate").click()
     expect(me.page.get_by_text("the prompt is empty")).to_be_visible()
-    me.page.get_by_label("What happens").fill("a red ball")
+    me.page.get_by_label("Prompt", exact=True).fill("a red ball")
     me.generate()
 
 
 def test_words_that_the_model_does_not_know_are_marked_while_typing(onlooker):
     me = onlooker
-    me.page.get_by_label("What happens").fill("a red elephant bouncing")
+    me.page.get_by_label("Prompt", exact=True).fill("a red elephant bouncing")
     expect(me.find("#syn-prompt-note mark")).to_have_text("elephant")
     me.button("spinning cube").click()
-    expect(me.page.get_by_label("What happens")).to_have_value(re.compile("cube spinning"))
+    expect(me.page.get_by_label("Prompt", exact=True)).to_have_value(re.compile("cube spinning"))
     expect(me.find("#syn-prompt-note mark")).to_have_count(0)
 
 
 def test_a_hostile_prompt_is_only_text_everywhere(visit, studio):
     me = visit({"steps": 2, "frames": 5, "prompt": HOSTILE})
-    expect(me.page.get_by_label("What happens")).to_have_value(HOSTILE)
+    expect(me.page.get_by_label("Prompt", exact=True)).to_have_value(HOSTILE)
     made = me.generate()
     expect(me.find("#syn-history .syn-card")).to_contain_text("<script>window.hacked")
     me.open(studio.url + "?" + urlencode({"rig": HOSTILE}))
@@ -419,7 +419,7 @@ def test_the_frame_shown_is_inside_the_frusta_until_their_camera_moves(onlooker)
 
 def test_a_shared_link_brings_everything_to_another_browser(visit):
     me = visit()
-    me.page.get_by_label("What happens").fill("a green cone at night")
+    me.page.get_by_label("Prompt", exact=True).fill("a green cone at night")
     me.find("[data-preset=combo]").click()
     me.find("#syn-seed input").fill("123")
     me.find("#syn-seed input").blur()
@@ -430,7 +430,7 @@ def test_a_shared_link_brings_everything_to_another_browser(visit):
     other = visit()
     other.open(link)
     other.wait_drawn(2, "azimuth_deg", 20)
-    expect(other.page.get_by_label("What happens")).to_have_value("a green cone at night")
+    expect(other.page.get_by_label("Prompt", exact=True)).to_have_value("a green cone at night")
     expect(other.find("#syn-seed input")).to_have_value("123")
     assert other.drawn() == to_document(read_rig("combo"))["cameras"]
 
@@ -441,7 +441,7 @@ def test_dropping_one_of_our_videos_restores_its_settings(visit, studio):
     me.open(studio.url)
     expect(me.find("#syn-seed input")).to_have_value("42")
     me.find("[data-testid$=upload-button]").set_input_files(made / "view_02.mp4")
-    expect(me.page.get_by_label("What happens")).to_have_value("a pink cone")
+    expect(me.page.get_by_label("Prompt", exact=True)).to_have_value("a pink cone")
     me.wait_drawn(2, "azimuth_deg", 40)
     expect(me.find("#syn-seed input")).to_have_value("9")
 
@@ -502,7 +502,7 @@ def elsewhere(tmp_path_factory):
     """Another page, behind a path prefix: no examples, and a second model that would have to come from the hub."""
     folder = tmp_path_factory.mktemp("elsewhere")
     engine = Engine(["embedded", "wan2.1-1.3b"], outputs=folder / "outputs", examples=folder / "none")
-    app = gr.mount_gradio_app(FastAPI(), build_studio(engine), path="/some/where", **launch_options())
+    app = gr.mount_gradio_app(FastAPI(), build_studio(engine), path="/some/where", **launch_options(engine))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

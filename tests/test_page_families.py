@@ -36,7 +36,7 @@ def page(tmp_path_factory):
         folders.append(str(folder))
     engine = Engine(folders, outputs=tmp_path_factory.mktemp("outputs"), examples=tmp_path_factory.mktemp("examples"))
     studio = build_studio(engine)
-    _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+    _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True, **launch_options(engine))
     engine.start()
     yield gradio_client.Client(url, verbose=False), engine
     studio.close()

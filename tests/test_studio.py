@@ -140,7 +140,8 @@ def test_a_link_tells_all_settings(rig):
         "view_guidance": 1.5,
     }
     values["rig"] = to_document(read_rig(rig, 8 if rig.startswith("hemi") else None))
-    told = settings.from_query(dict(parse_qsl(settings.to_query({**values, "source": "/tmp/uploaded.mp4"}))))
+    told, unknown = settings.from_query(dict(parse_qsl(settings.to_query({**values, "source_video": "/tmp/a.mp4"}))))
+    assert unknown == []
     assert told.pop("rig")["cameras"] == values.pop("rig")["cameras"]
     assert told == values
 
@@ -149,7 +150,8 @@ def test_a_link_tells_all_settings(rig):
     ("query", "said"),
     [
         ({"rig": "4,0"}, "camera 1"),
-        ({"steps": "many"}, "many"),
+        ({"steps": "many"}, "steps must be a number, got 'many'"),
+        ({"seed": "abc"}, "seed must be a number"),
         ({"steps": "1e9"}, "steps 1e\\+09 is outside"),
         ({"guidance": "nan"}, "finite"),
         ({"guidance_interval": "0.8, 0.2"}, "must begin before it ends"),
@@ -159,7 +161,7 @@ def test_a_link_tells_all_settings(rig):
 )
 def test_a_link_that_asks_for_what_cannot_be_is_told(query, said):
     with pytest.raises(ValueError, match=said):
-        settings.check(settings.from_query(query), ModelCard.load("embedded"))
+        settings.check(settings.from_query(query)[0], ModelCard.load("embedded"))
 
 
 def test_a_recipe_gives_back_the_shot_it_was_made_from(studio):

@@ -13,8 +13,8 @@ from gradio.utils import get_upload_folder
 from syncam.preview import rig_figure
 from syncam.shot import Shot
 from syncam.studio.engine import Engine
-from syncam.studio.errors import report_errors
 from syncam.studio.player import file_data
+from syncam.studio.quotas import visitor
 from syncam.studio.rig_view import camera_file
 from syncam.studio.settings import rig_from
 from syncam.video import read_recipe
@@ -23,7 +23,6 @@ from syncam.video import read_recipe
 def add_endpoints(engine: Engine) -> None:
     """Adds ``/generate``, ``/preview_rig`` and ``/export_rig`` to the page that is being built."""
 
-    @report_errors
     async def generate(
         prompt: str,
         rig: Any = "arc4",
@@ -32,6 +31,7 @@ def add_endpoints(engine: Engine) -> None:
         guidance: float | None = None,
         frames: int | None = None,
         model: str | None = None,
+        request: gr.Request | None = None,
     ) -> tuple[dict, list[dict], dict]:  # what a client gets in the end
         """One synchronised video per camera.
 
@@ -40,7 +40,8 @@ def add_endpoints(engine: Engine) -> None:
         Returns: the mosaic of all views (mp4), one mp4 per view, and the recipe.
         """
         shot = Shot(prompt, rig_from(rig), seed, steps, guidance, frames)
-        job = await asyncio.to_thread(engine.submit, shot, model)  # it plans, while others want their answers
+        # In a thread: it plans, while others want their answers.
+        job = await asyncio.to_thread(engine.submit, shot, model, visitor(request))
         async for _ in job.watch():
             if not job.finished:
                 yield None, [], {}  # a client that has gone is noticed here
@@ -50,16 +51,14 @@ def add_endpoints(engine: Engine) -> None:
         mosaic = next(iter(sorted(job.folder.glob("mosaic.*"))))
         yield file_data(mosaic), views, read_recipe(job.folder / "recipe.json")
 
-    @report_errors
     def preview_rig(rig: Any) -> dict:
         """The cameras of a rig as a Plotly figure (JSON)."""
         card = engine.cards[engine.default]
         return json.loads(rig_figure(rig_from(rig), card.hfov_deg, (card.width, card.height)).to_json())
 
-    @report_errors
     def export_rig(rig: Any, format: str = "nerfstudio") -> dict:
         """The cameras of a rig as a file of another program; formats of several files come as a zip."""
-        name, data = camera_file(rig_from(rig), format)
+        name, data = camera_file(rig_from(rig), format, engine.cards[engine.default])
         path = save_bytes_to_cache(data, name, get_upload_folder())
         return file_data(Path(path))
 

@@ -10,14 +10,19 @@ import logging
 import math
 import queue
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from syncam import zero_gpu
+from syncam.checks import shown
 from syncam.model_card import ModelCard
 from syncam.shot import Progress, ResolvedShot, Shot, Stopped
+from syncam.studio.errors import message, without_folders
+from syncam.studio.job_log import log_job
 from syncam.studio.jobs import HEARTBEAT_SECONDS, Job, JobQueue
+from syncam.studio.quotas import Quotas
 from syncam.studio.results import EXAMPLES_FOLDER, OUTPUTS_FOLDER, Results, measured
 from syncam.video import MultiViewVideo
 
@@ -32,6 +37,7 @@ class Engine:
 
     Args: ``models``: names or folders, as for ``Pipeline.load``. With one that comes from the hub, which may be out of
         reach, the embedded one is always among them.
+        ``quotas``: what a visitor may use, if the page is public.
     Raises: ValueError if there is no such model.
     """
 
@@ -40,23 +46,31 @@ class Engine:
         models: Sequence[str] = ("embedded",),
         outputs: Path = OUTPUTS_FOLDER,
         examples: Path = EXAMPLES_FOLDER,
+        quotas: Quotas | None = None,
     ):
-        self.results, self.jobs = Results(outputs, examples), JobQueue()
+        self.results, self.jobs, self.quotas = Results(outputs, examples), JobQueue(), quotas
         loaded = {model: ModelCard.load(model) for model in models}
         if any(card.base for card in loaded.values()):
             loaded.setdefault("embedded", ModelCard.load("embedded"))
         self.cards = {card.name: zero_gpu.with_affordable_defaults(card) for card in loaded.values()}
         self._sources = {card.name: model for model, card in loaded.items()}
         self.default = next(iter(self.cards))
-        self._failures: dict[str, Exception] = {}
+        self._worker: threading.Thread | None = None
+        self._failures: dict[str, str] = {}
+        self._out_of_reach: set[str] = set()  # models that the hub did not give
         self._pipelines, self._loading = {}, self.default
-        self._planning = threading.Lock()
         self._generate = zero_gpu.with_lent_gpu(self._reports, self._lent_seconds)
 
     def start(self) -> None:
         """Begins to load the first model and to run jobs, in the background."""
         self.results.require_writable()
-        threading.Thread(target=self._work, name="syncam-engine", daemon=True).start()
+        self._worker = threading.Thread(target=self._work, name="syncam-engine", daemon=True)
+        self._worker.start()
+
+    @property
+    def working(self) -> bool:
+        """Whether jobs are worked on."""
+        return self._worker is not None and self._worker.is_alive()
 
     def load(self, model: str) -> None:
         """Have this model in memory, and beside it none but the embedded one: two large ones may not fit.
@@ -65,10 +79,10 @@ class Engine:
         """
         if model in self._pipelines:
             return
-        with self._planning:
-            self._pipelines = {name: held for name, held in self._pipelines.items() if name == "embedded"}
+        self._pipelines = {name: held for name, held in self._pipelines.items() if name == "embedded"}
         self._loading = model
         self._failures.pop(model, None)
+        self._out_of_reach.discard(model)
         try:
             zero_gpu.import_before_torch()
             # By name, so that importing the page does not import torch.
@@ -76,10 +90,12 @@ class Engine:
             pipeline = importlib.import_module("syncam.pipeline").Pipeline.load(self._sources[model])
             self._pipelines = {**self._pipelines, model: pipeline}
         except (ValueError, OSError, RuntimeError, ImportError) as error:
-            known = isinstance(error, (ValueError, ConnectionError))
-            _log.warning("%s could not be loaded: %s", model, error, exc_info=not known)
-            self._failures[model] = error
-            raise ValueError(f"{self.cards[model].title} could not be loaded: {error}") from error
+            if isinstance(error, ConnectionError):
+                self._out_of_reach.add(model)
+            reason = without_folders(str(error)) if isinstance(error, ConnectionError) else message(error)
+            _log.warning("%s could not be loaded: %s", model, error)
+            self._failures[model] = reason
+            raise ValueError(f"{self.cards[model].title} could not be loaded: {reason}") from error
         finally:
             self._loading = ""
 
@@ -97,21 +113,27 @@ class Engine:
 
     def stand_in(self, model: str) -> str | None:
         """The model to go on with if the hub does not give this one."""
-        return "embedded" if isinstance(self._failures.get(model), ConnectionError) else None
+        return "embedded" if model in self._out_of_reach else None
 
-    def submit(self, shot: Shot | ResolvedShot, model: str | None = None) -> Job:
-        """A job for the shot as it is now, checked.
+    def card(self, model: str) -> ModelCard:
+        """Raises: ValueError if there is no such model, whatever was sent for a name."""
+        if not isinstance(model, str) or model not in self.cards:
+            raise ValueError(f"model must be one of {', '.join(self.cards)}, got {shown(model, 80)}")
+        return self.cards[model]
 
-        Raises: ValueError if it is not possible, does not fit into memory, or too many wait.
+    def submit(self, shot: Shot | ResolvedShot, model: str | None = None, session: str = "") -> Job:
+        """A job for the shot as it is now, checked. ``session`` is the visitor that it is counted for.
+
+        Raises: ValueError if it is not possible, does not fit into memory, takes too long or too many wait.
         """
-        model = model or self.default
-        if model not in self.cards:
-            raise ValueError(f"model must be one of {', '.join(self.cards)}, got {model!r:.80}")
-        shot = self.cards[model].resolve(shot)
+        model = self.default if model is None else model
+        shot = self.card(model).resolve(shot)
         if plan := self.plan(shot, model):
             plan.require()
-        job = Job(shot, model, self.results.new_folder())
-        self.jobs.add(job)
+            if self.quotas:
+                self.quotas.require_time(plan.seconds)
+        job = Job(shot, model, self.results.new_folder(), session)
+        self.jobs.add(job, self.quotas and self.quotas.waiting_jobs)
         return job
 
     def plan(self, shot: Shot | ResolvedShot, model: str):
@@ -119,8 +141,8 @@ class Engine:
 
         Raises: ValueError if the shot is not possible.
         """
-        with self._planning:
-            return self._pipelines[model].plan(shot) if model in self._pipelines else None
+        pipeline = self._pipelines.get(model)  # once: another thread may put others in its place
+        return pipeline and pipeline.plan(shot)
 
     def _work(self) -> None:
         with suppress(ValueError):  # whoever asks for it is told
@@ -130,6 +152,7 @@ class Engine:
             job.context.run(self._run, job)
 
     def _run(self, job: Job) -> None:
+        began = time.monotonic()
         try:
             if job.should_stop():
                 raise Stopped(0)
@@ -143,12 +166,15 @@ class Engine:
         except Stopped as stopped:
             job.change(state="stopped", message=str(stopped) if stopped.step else "Stopped before it began.")
         except ValueError as error:
-            job.change(state="failed", message=str(error))
+            job.change(state="failed", message=message(error))
         except Exception as error:  # whatever a run dies of, the queue goes on and the person is told
-            _log.exception("job %s failed", job.id)
             job.change(state="failed", message=_failure_message(error))
         else:
             job.change(state="done")
+            if self.quotas:
+                self.results.prune(self.quotas.kept_seconds, self.quotas.kept_bytes)
+        finally:
+            log_job(job, time.monotonic() - began)
 
     def _result(self, job: Job) -> MultiViewVideo:
         """Generates, and tells the job of every step."""
@@ -193,10 +219,11 @@ class Engine:
         try:
             report = None
             while not isinstance(report, (MultiViewVideo, Exception)):
+                alive = runner.is_alive()  # asked before: what it reports last is not to be missed
                 try:
                     report = reports.get(timeout=HEARTBEAT_SECONDS)
                 except queue.Empty:
-                    report = None
+                    report = None if alive else RuntimeError("the run ended without a result")
                 yield report
         finally:
             closed.set()
@@ -207,5 +234,7 @@ def _failure_message(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return str(error) or "Memory ran out. Try fewer views or fewer frames."
     if isinstance(error, OSError):
-        return f"The result could not be written: {error.strerror or error}"
-    return f"The run failed: {error}"
+        return f"The result could not be written: {error.strerror or without_folders(str(error))}"
+    if isinstance(error, FloatingPointError):
+        return f"The run failed: {error}"
+    return f"The run failed. {message(error)}"

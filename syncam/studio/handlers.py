@@ -22,7 +22,8 @@ from syncam.shot import Shot
 from syncam.studio import settings, texts
 from syncam.studio.engine import Engine
 from syncam.studio.history import row_entry
-from syncam.studio.player import player_value
+from syncam.studio.player import player_value, remove_copies
+from syncam.studio.quotas import RateLimit, visitor
 from syncam.studio.rig_view import view_of
 from syncam.video import read_recipe
 
@@ -62,7 +63,8 @@ class Handlers:
     """The page's events, handled with an engine, which need not be ready yet."""
 
     def __init__(self, engine: Engine):
-        self.engine = engine
+        self.engine, quotas = engine, engine.quotas
+        self._estimates = quotas and RateLimit(quotas.estimates_per_minute, 60)
 
     # ------------------------------------------------------------------------------------------------------- settings
 
@@ -71,12 +73,21 @@ class Handlers:
         return self._set_to(values["model"], {})
 
     def describe_prompt(self, values: Values) -> Changes:
-        return {"prompt_note": texts.prompt_note(self.engine.cards[values["model"]], values["prompt"])}
+        """What of the prompt the model does not know, or a source video that was made here contradicts."""
+        note = texts.prompt_note(self.engine.card(values["model"]), values["prompt"])
+        if values["source_video"]:
+            with contextlib.suppress(ValueError):  # another's video, which says nothing of its prompt
+                recipe = read_recipe(values["source_video"])
+                note += texts.source_note(str(recipe.get("prompt", "")), values["prompt"])
+        return {"prompt_note": note}
 
-    def describe(self, values: Values) -> Changes:
-        """What prompt and rig mean to the model and what the run will take, said while they are edited."""
+    def describe(self, values: Values, request: gr.Request) -> Changes:
+        """What prompt and rig mean to the model and what the run will take, shown while they are edited."""
         name = values["model"]
-        card, changes = self.engine.cards[name], self.describe_prompt(values)
+        card, changes = self.engine.card(name), self.describe_prompt(values)
+        if self._estimates and not self._estimates.allow(visitor(request)):
+            most = f"on this public page a visitor gets {self.engine.quotas.estimates_per_minute} estimates a minute"
+            return {**changes, "estimate": texts.warning(f"No estimate: {most}.")}
         try:
             shot = replace(self._shot(values), prompt="any")
         except ValueError as error:  # impossible cameras, in the middle of an edit: not a toast for each
@@ -119,10 +130,11 @@ class Handlers:
 
     # ----------------------------------------------------------------------------------------------------------- runs
 
-    def begin(self, values: Values) -> Changes:
+    def begin(self, values: Values, request: gr.Request) -> Changes:
         """Submits a job."""
         shot = self._shot(values)
-        job = self.engine.submit(replace(shot, seed=None) if values["new_seed"] else shot, values["model"])
+        shot = replace(shot, seed=None) if values["new_seed"] else shot
+        job = self.engine.submit(shot, values["model"], visitor(request))
         return {"job_id": job.id, "last_result": job.id, "seed": job.shot.seed, **go_buttons(running=True)}
 
     async def follow(self, values: Values) -> AsyncIterator[Changes]:
@@ -134,12 +146,12 @@ class Handlers:
         else:
             yield {"running": "", "preview": ""}
 
-    def finish(self, values: Values) -> Changes:
+    def finish(self, values: Values, request: gr.Request) -> Changes:
         """Shows what a job left on disk, and puts it into the history."""
         job = self.engine.jobs.find(values["job_id"])
         changes = {**go_buttons(running=False), **self._stand_in(values["model"])}
         if job and job.state == "done":
-            changes |= {"player": player_value(job.folder), "last_result": job.id, "running": ""}
+            changes |= {"player": self._show(job.id, request), "last_result": job.id, "running": ""}
             return {**changes, "history": [row_entry(job.folder)]}
         if self.engine.stand_in(values["model"]):
             changes["running"] = ""  # the notice says why
@@ -156,29 +168,57 @@ class Handlers:
         """What the address asks for, and what this browser showed last."""
         changes = self._stand_in(self.engine.default)
         try:
-            if asked := settings.from_query(request.query_params):
+            asked, unknown = settings.from_query(request.query_params)
+            if unknown:
+                gr.Warning(f"This link has settings that are not known here: {html.escape(', '.join(unknown))}.")
+            if asked:
                 changes = self._set_as_asked(asked)
+            elif kept := settings.from_json(values["last_settings"]):
+                with contextlib.suppress(ValueError):  # kept by an older version, or made for another model
+                    new_seed = kept.pop("new_seed", False) is True
+                    changes = self._set_as_asked(kept) | {"new_seed": new_seed}
         except ValueError as error:
             gr.Warning(f"This link can't be read: {html.escape(str(error), quote=False)}")
         job = self.engine.jobs.find(str(values["last_result"]))
         running = job is not None and not job.finished
         if not running:
             with contextlib.suppress(ValueError):  # the shipped example stays
-                changes["player"] = player_value(self.engine.results.folder(values["last_result"]))
+                changes["player"] = self._show(values["last_result"], request)
         changes |= {"job_id": job.id if running else "", "loading_timer": self._loading_timer(self.engine.default)}
         return {**changes, **go_buttons(running)}
 
-    def open_result(self, values: Values, event: gr.EventData) -> Changes:
-        return {"player": player_value(self.engine.results.folder(event.id))}
+    def open_result(self, values: Values, event: gr.EventData, request: gr.Request) -> Changes:
+        return {"player": self._show(event.id, request)}
+
+    def delete_result(self, values: Values) -> Changes:
+        """Deletes the result in the player from the disk, for good; the player keeps what it has loaded."""
+        result_id = (values["player"] or {}).get("id")
+        folder = self.engine.results.folder(result_id)
+        if not self.engine.results.is_example(folder):
+            remove_copies(folder)
+        self.engine.results.remove(result_id)
+        gr.Info("The result was deleted from the server.")
+        return {"history": [{"id": result_id, "removed": True}], "last_result": ""}
+
+    def leave(self, request: gr.Request) -> None:
+        """A visitor has closed the page."""
+        self.engine.results.shows(visitor(request), "")
 
     def show_error(self, values: Values, event: gr.EventData) -> None:
-        """What a component in the page could not do is told like any other error."""
+        """Shows what a component in the page could not do like any other error."""
         raise ValueError(event.message)
 
     # ------------------------------------------------------------------------------------------------------ its parts
 
     def _shot(self, values: Values) -> Shot:
         return settings.to_shot({name: values[name] for name in settings.FIELDS})
+
+    def _show(self, result_id: str, request: gr.Request) -> dict[str, Any]:
+        """The player's value for a result, which is kept as long as this visitor looks at it."""
+        folder = self.engine.results.folder(result_id)
+        value = player_value(folder, self.engine.results.is_example(folder))
+        self.engine.results.shows(visitor(request), result_id)
+        return value
 
     def _status(self, name: str) -> str:
         engine = self.engine
@@ -189,7 +229,7 @@ class Handlers:
 
     def _set_to(self, name: str, given: Values, warning: str = "") -> Changes:
         """All settings as the model of this name has them by default, except for those that are given."""
-        card = self.engine.cards[name]
+        card = self.engine.card(name)
         settings.check(given, card)
         properties = fields_for(card)
         updates = {

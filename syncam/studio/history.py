@@ -15,7 +15,8 @@ THUMBNAIL_HEIGHT, MAX_REMEMBERED = 96, 12
 
 
 def results_row(entries: list[dict], remember: str = "", **options) -> gr.HTML:
-    """A row of results, its value a list of :func:`row_entry`. ``.select`` fires with the ``id`` of the one pressed.
+    """A row of results, its value a list of :func:`row_entry`, or of an id and
+    "removed" to forget one. ``.select`` fires with the ``id`` of the one pressed.
 
     With ``remember``, a name, the browser keeps the newest of all values that it was ever given, whichever tab it was.
     """

@@ -25,8 +25,8 @@ HEARTBEAT_SECONDS, POLL_SECONDS = 0.5, 0.05
 class Job:
     """One run of one shot with one model. ``state``: waiting, loading, running, then one of done, stopped, failed."""
 
-    def __init__(self, shot: ResolvedShot, model: str, folder: Path):
-        self.shot, self.model, self.folder = shot, model, folder
+    def __init__(self, shot: ResolvedShot, model: str, folder: Path, session: str = ""):
+        self.shot, self.model, self.folder, self.session = shot, model, folder, session
         self.state, self.message = "waiting", ""
         self.progress: Progress | None = None
         self.context = contextvars.copy_context()  # knows the request: whose quota a lent GPU is taken from
@@ -80,11 +80,20 @@ class JobQueue:
         self._known: dict[str, Job] = {}
         self._changed = threading.Condition()
 
-    def add(self, job: Job) -> None:
-        """Raises: ValueError if too many wait."""
+    def add(self, job: Job, most_of_session: int | None = None) -> None:
+        """Puts a job at the end of the queue.
+
+        Raises: ValueError if too many wait, in all or of the job's own session.
+        """
         with self._changed:
             if len(self._waiting) >= MAX_WAITING:
                 raise ValueError(f"The queue is full: {MAX_WAITING} runs are waiting already. Try again in a minute.")
+            own = sum(waiting.session == job.session for waiting in self._waiting)
+            if most_of_session is not None and own >= most_of_session:
+                raise ValueError(
+                    f"You have {own} runs waiting already; on this public page a visitor may have {most_of_session}. "
+                    "Wait until one has ended, or stop it."
+                )
             self._waiting.append(job)
             self._known[job.id] = job
             finished = [job_id for job_id, job in self._known.items() if job.finished]

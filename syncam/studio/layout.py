@@ -14,17 +14,17 @@ from pathlib import Path
 import gradio as gr
 from gradio.components import Component
 
-from syncam.model_card import MAX_GUIDANCE, MAX_PROMPT_CHARACTERS, MAX_STEPS, ModelCard
+from syncam.model_card import MAX_GUIDANCE, MAX_STEPS, ModelCard
 from syncam.rig_formats import read_rig
 from syncam.studio import texts
 from syncam.studio.api import add_endpoints
 from syncam.studio.engine import Engine
-from syncam.studio.errors import report_errors
 from syncam.studio.handlers import Handlers, fields_for, generate_label
 from syncam.studio.history import results_row, row_entry
 from syncam.studio.player import player
 from syncam.studio.rig_view import rig_view
 from syncam.studio.scripts import HERE
+from syncam.studio.server import StudioBlocks
 from syncam.studio.settings import FIELDS
 
 TITLE = "SynCam Studio"
@@ -45,18 +45,26 @@ ALL_SETTINGS = (*SETTINGS, "notice", "status", "about", "size_note", "footer")
 WEIGHING = ("steps", "guidance", "guidance_interval", "view_guidance", "mag_cache", "frames", "width", "height")
 WEIGHING += ("source_video", "source_guidance")
 DESCRIPTIONS = ("prompt_note", "rig_note", "generate", "estimate")
-RESTORED = ("job_id", "player", "loading_timer", "generate", "stop", *ALL_SETTINGS)
+RESTORED = ("job_id", "new_seed", "player", "loading_timer", "generate", "stop", *ALL_SETTINGS)
+# What the browser kept, read when the page is opened; nothing where the page may store nothing.
+RECALL = """() => ["syncam-last", "syncam-settings"].map((key) => {
+    try { return localStorage.getItem(key) ?? ""; } catch { return ""; }
+})"""
 FINISHED = ("player", "last_result", "history", "running", "generate", "stop", *ALL_SETTINGS)
 
 
 def build_studio(engine: Engine) -> gr.Blocks:
     """The page for an engine, which need not be ready yet."""
     card, examples = engine.cards[engine.default], engine.results.examples()
-    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+    # In public, gradio's own copies of files are deleted a day after they were made, too.
+    cache = (3600, int(engine.quotas.kept_seconds)) if engine.quotas else None
+    with StudioBlocks(title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=cache) as page:
         components: Components = {
             "job_id": gr.State(""),
-            # The id of the last job or result in this browser. The secret only has to outlive a restart of the server.
-            "last_result": gr.BrowserState("", storage_key="syncam-last", secret="syncam-studio"),
+            # What this browser keeps: the id of the last job or result, and the settings as JSON. Not gr.BrowserState,
+            # which fails where a page in another site's frame may store nothing.
+            "last_result": gr.Textbox(visible="hidden", elem_id="syn-last-result"),
+            "last_settings": gr.Textbox(visible="hidden", elem_id="syn-last-settings"),
             "loading_timer": gr.Timer(1.0, active=False),
         }
         components |= _head(engine, card)
@@ -100,10 +108,9 @@ def _scene_panel(card: ModelCard) -> Components:
         gr.HTML("<h2><b>1</b> Scene</h2>")
         prompt = gr.Textbox(
             next(iter(PROMPTS.values())),
-            label="What happens",
+            label="Prompt",
             lines=3,
             max_lines=6,
-            max_length=MAX_PROMPT_CHARACTERS,
             elem_id="syn-prompt",
         )
         prompt_note = gr.HTML("", elem_id="syn-prompt-note")
@@ -134,19 +141,19 @@ def _quality(card: ModelCard) -> Components:
         fields: Components = {
             "steps": gr.Slider(1, MAX_STEPS, step=1, label="Steps", info="more: finer, slower", **own["steps"]),
             "guidance": gr.Slider(
-                0, MAX_GUIDANCE, step=0.1, label="Guidance", info="how closely to follow the words", **own["guidance"]
+                0, MAX_GUIDANCE, step=0.1, label="Guidance", info="how closely to follow the prompt", **own["guidance"]
             ),
             "view_guidance": gr.Number(
-                label="Agreement of the views", info="1: as learned; more: closer, slower", step=0.25,
+                label="View guidance (1 = off)", info="more: views agree more, slower", step=0.25,
                 **own["view_guidance"],
             ),
             "guidance_interval": gr.Textbox(
-                label="Guided part of the steps", info="from 0, all noise, to 1, the picture",
+                label="Guidance interval (start, end)", info="part of the steps: 0 is noise, 1 the picture",
                 **own["guidance_interval"],
             ),
-            "solver": gr.Dropdown(label="Solver", info="how to go from noise to picture", **own["solver"]),
+            "solver": gr.Dropdown(label="Solver", info="of the denoising steps", **own["solver"]),
             "mag_cache": gr.Number(
-                label="Work left out", info="0: none; 0.1: what changes little", step=0.02, **own["mag_cache"]
+                label="MagCache threshold (0 = off)", info="skips what changes little", step=0.02, **own["mag_cache"]
             ),
         }  # fmt: skip
         # Neither sliders nor minima: gradio would refuse what is out of bounds without saying what it is.
@@ -154,12 +161,12 @@ def _quality(card: ModelCard) -> Components:
             for name in ("frames", "width", "height"):
                 fields[name] = gr.Number(label=name.capitalize(), precision=0, min_width=60, **own[name])
         fields["size_note"] = gr.HTML(texts.size_note(card))
-        fields["negative_prompt"] = gr.Textbox(label="What to avoid", **own["negative_prompt"])
+        fields["negative_prompt"] = gr.Textbox(label="Negative prompt", **own["negative_prompt"])
         fields["source_video"] = gr.Video(
-            label="A video, as camera 1 sees it", sources=["upload"], elem_id="syn-source"
+            label="Source video (what camera 1 sees)", sources=["upload"], elem_id="syn-source"
         )
         fields["source_guidance"] = gr.Number(
-            label="How closely to follow it", step=0.1, elem_id="syn-source-guidance", **own["source_guidance"]
+            label="Source guidance (1 = off)", step=0.1, elem_id="syn-source-guidance", **own["source_guidance"]
         )
     return fields
 
@@ -206,11 +213,11 @@ def _wire(page: gr.Blocks, components: Components, handlers: Handlers) -> None:
 
     def event(handler: Callable, inputs: Iterable[str] = (), outputs: Iterable[str] = ()) -> dict:
         """The arguments of an event listener: a handler, and the names of what it is given and may change."""
-        function = _with_names(report_errors(handler), components)
+        function = _with_names(handler, components)
         return {"fn": function, "inputs": {c[name] for name in inputs}, "outputs": [c[name] for name in outputs]}
 
     describe = event(handlers.describe, SETTINGS, DESCRIPTIONS) | queued | {"trigger_mode": "always_last"}
-    describe_prompt = event(handlers.describe_prompt, ["model", "prompt"], ["prompt_note"])
+    describe_prompt = event(handlers.describe_prompt, ["model", "prompt", "source_video"], ["prompt_note"])
     follow = event(handlers.follow, ["job_id"], ["running", "preview"]) | queued
     finish = event(handlers.finish, ["job_id", "player", "model"], FINISHED) | queued
 
@@ -222,13 +229,24 @@ def _wire(page: gr.Blocks, components: Components, handlers: Handlers) -> None:
 
     started = ("job_id", "last_result", "seed", "generate", "stop")
     begun = c["generate"].click(**event(handlers.begin, ["new_seed", *SETTINGS], started), **queued)
+    begun.then(None, js="() => window.syncam.enableGenerate()", api_visibility="private")
     begun.success(None, js="() => window.syncam.showWatch()", api_visibility="private")
     begun.success(**follow).then(**finish).then(**describe)
     c["stop"].click(**event(handlers.stop, ["job_id"]), **unqueued)
-    opened = page.load(**event(handlers.restore, ["last_result"], RESTORED), **queued)
+    opened = page.load(**event(handlers.restore, ["last_result", "last_settings"], RESTORED), **queued, js=RECALL)
     opened.then(**describe)
     opened.then(**follow).then(**finish)
 
+    page.unload(handlers.leave)
+    remember = {"fn": None, "api_visibility": "private"}
+    c["last_result"].change(inputs=c["last_result"], js="(id) => window.syncam.remember('syncam-last', id)", **remember)
+    remembered = [name for name in ("new_seed", *SETTINGS) if name != "source_video"]
+    gr.on(
+        [c["rig"].input, *(c[name].change for name in remembered if name != "rig")],
+        inputs=[c[name] for name in remembered],
+        js=f"(...values) => window.syncam.rememberSettings({json.dumps(remembered)}, values)",
+        **remember,
+    )
     for row in ("examples", "history"):
         c[row].select(**event(handlers.open_result, [], ["player"]), **queued)
     use_settings = event(handlers.use_settings, ["player"], ALL_SETTINGS)
@@ -240,6 +258,7 @@ def _wire(page: gr.Blocks, components: Components, handlers: Handlers) -> None:
     c["help_button"].click(None, js="() => window.syncam.openHelp()", api_visibility="private")
     for name in ("rig", "player"):
         c[name].error_said(**event(handlers.show_error), **queued)
+    c["player"].delete_result(**event(handlers.delete_result, ["player"], ["history", "last_result"]), **queued)
 
 
 def _with_names(handler: Callable, components: Components) -> Callable:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import gradio as gr
 from gradio.data_classes import FileData
-from gradio.processing_utils import save_file_to_cache
+from gradio.processing_utils import hash_file, save_file_to_cache
 from gradio.utils import get_upload_folder
 
+from syncam.checks import shown as quoted
+from syncam.checks import whole_number
 from syncam.preview import CAMERA_COLOURS
 from syncam.result_zip import zip_result
 from syncam.rig_formats import from_document
+from syncam.studio.errors import answer_errors
 from syncam.studio.scripts import component_script
 from syncam.studio.settings import from_recipe, to_query
 from syncam.studio.texts import counted
@@ -29,26 +32,28 @@ def player(result_folder: Callable[[str], Path], folder: Path | None = None, **o
     ``.use_settings`` fires with the result as the component's value.
     """
 
+    @answer_errors
     def make_file(request: list) -> dict:
         """``[result id, kind, frame]`` -> a file: a zip of everything, or the bullet-time gif of a frame."""
-        try:
-            result_id, kind, frame_index = request
-            folder = result_folder(result_id)
-            if kind == "zip":
-                path = zip_result(folder)
-            elif kind == "gif":
-                path = folder / f"bullet_time_{int(frame_index) + 1:03d}.gif"
-                path.write_bytes(animation(MultiViewVideo.load(folder).bullet_time(int(frame_index)), BULLET_TIME_FPS))
-            else:
-                raise ValueError(f"kind is zip or gif, got {kind!r:.40}")
-        except (ValueError, TypeError, OSError) as error:
-            return {"error": str(error)}
+        if not isinstance(request, list) or len(request) != 3:
+            raise ValueError("a file is asked for by the result's id, a kind and a frame")
+        result_id, kind, frame_index = request
+        folder = result_folder(result_id)
+        if kind == "zip":
+            path = zip_result(folder)
+        elif kind == "gif":
+            video = MultiViewVideo.load(folder)
+            index = whole_number("frame", frame_index, 0, video.num_frames - 1)
+            path = folder / f"bullet_time_{index + 1:03d}.gif"
+            path.write_bytes(animation(video.bullet_time(index), BULLET_TIME_FPS))
+        else:
+            raise ValueError(f"kind must be zip or gif, got {quoted(kind)}")
         return file_data(path)
 
     return gr.HTML(
-        player_value(folder) if folder else None,
+        player_value(folder, example=True) if folder else None,
         html_template='<div class="syn-player"></div>',
-        js_on_load=component_script("player.js", "use_settings", "error_said"),
+        js_on_load=component_script("player.js", "use_settings", "delete_result", "error_said"),
         apply_default_css=False,
         server_functions=[make_file],
         colours=CAMERA_COLOURS,
@@ -56,7 +61,7 @@ def player(result_folder: Callable[[str], Path], folder: Path | None = None, **o
     )
 
 
-def player_value(folder: Path) -> dict:
+def player_value(folder: Path, example: bool = False) -> dict:
     """A saved result as the page gets it.
 
     ``azimuths`` are each camera's, to know the left eye from the right.
@@ -64,6 +69,7 @@ def player_value(folder: Path) -> dict:
     recipe = read_recipe(folder / "recipe.json")
     return {
         "id": folder.name,
+        "example": example,
         "recipe": recipe,
         "query": to_query(from_recipe(recipe)),
         "made": made(recipe),
@@ -81,6 +87,14 @@ def file_data(path: Path) -> dict:
     was started, which neither the shipped examples nor the outputs need to be.
     """
     return FileData(path=save_file_to_cache(path, get_upload_folder()), orig_name=path.name).model_dump()
+
+
+def remove_copies(folder: Path) -> None:
+    """Deletes the copies of a result's files from where gradio serves them."""
+    for path in folder.iterdir():
+        if path.is_file():
+            copy = Path(get_upload_folder()) / hash_file(path) / path.name
+            copy.unlink(missing_ok=True)
 
 
 def made(recipe: dict) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import secrets
+import shutil
 import tempfile
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +26,8 @@ class Results:
 
     def __init__(self, outputs: Path = OUTPUTS_FOLDER, examples: Path = EXAMPLES_FOLDER):
         self.outputs, self._examples = Path(outputs), Path(examples)
+        self._started = time.time() - time.monotonic()
+        self._shown: dict[str, str] = {}  # what each visitor looks at
 
     def require_writable(self) -> None:
         """Raises: OSError if results can't be written: to be known at the start, not after a long run."""
@@ -31,7 +36,7 @@ class Results:
 
     def new_folder(self) -> Path:
         """A place for a new result, not there yet, whose name another visitor can't guess."""
-        return self.outputs / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(6)}"
+        return self.outputs / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(12)}"
 
     def folder(self, result_id: str) -> Path:
         """Where a result is: a job's in the outputs, or a shipped example's.
@@ -43,6 +48,44 @@ class Results:
                 if (folder / "recipe.json").is_file():
                     return folder
         raise ValueError("This result is no longer on disk.")
+
+    def shows(self, session: str, result_id: str) -> None:
+        """Notes what a visitor looks at now, empty for nothing: it is not removed to make room."""
+        if result_id:
+            self._shown[session] = result_id
+        else:
+            self._shown.pop(session, None)
+
+    def remove(self, result_id: str) -> None:
+        """Deletes a result that was made here.
+
+        Raises: ValueError if there is none of that id, or if it is a shipped example.
+        """
+        folder = self.folder(result_id)
+        if self.is_example(folder):
+            raise ValueError("An example can't be deleted.")
+        # First under a name that no reader looks for, so that nobody finds half a result.
+        doomed = folder.rename(folder.with_name(f".removed-{folder.name}"))
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def prune(self, kept_seconds: float, kept_bytes: int) -> None:
+        """Deletes results that are too old, then the oldest until the rest is small enough; none that is shown."""
+        now = self._started + time.monotonic()  # a clock that is set anew makes nothing old
+        made = {}
+        for folder in self.outputs.iterdir() if self.outputs.is_dir() else ():
+            with contextlib.suppress(OSError):  # another server on the same folder may have removed it
+                if (folder / "recipe.json").is_file():
+                    size = sum(path.stat().st_size for path in folder.iterdir())
+                    made[folder.name] = (folder / "recipe.json").stat().st_mtime, size
+        total = sum(size for _, size in made.values())
+        for name, (when, size) in sorted(made.items(), key=lambda item: item[1]):
+            if name not in self._shown.values() and (now - when > kept_seconds or total > kept_bytes):
+                with contextlib.suppress(OSError, ValueError):
+                    self.remove(name)
+                    total -= size
+
+    def is_example(self, folder: Path) -> bool:
+        return folder.parent == self._examples
 
     def examples(self) -> list[Path]:
         """The folders of shipped results, in the order of their names."""

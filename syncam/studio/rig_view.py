@@ -16,6 +16,7 @@ from syncam.cameras import MAX_VIEWS, TEMPLATES, Intrinsics, Rig, apply_template
 from syncam.model_card import ModelCard
 from syncam.preview import CAMERA_COLOURS
 from syncam.rig_formats import FILE_NAMES, export_cameras, list_presets, to_document
+from syncam.studio.errors import answer_errors
 from syncam.studio.scripts import component_script
 from syncam.studio.settings import rig_from
 
@@ -37,6 +38,16 @@ def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
     ``.input`` fires when a person has changed it. Set to a document of more cameras than a rig can have, it lets the
     person pick.
     """
+
+    @answer_errors
+    def export_for_page(request: list) -> dict:
+        """What the page's export menu downloads: ``[document, format]`` -> name and contents, or what is wrong."""
+        if not isinstance(request, list) or len(request) != 2:
+            raise ValueError("cameras are exported by a rig and a format")
+        document, to = request
+        name, data = camera_file(rig_from(document), to, card)
+        return {"name": name, "base64": base64.b64encode(data).decode("ascii")}
+
     return gr.HTML(
         to_document(rig),
         html_template='<div class="syn-rig"></div>',
@@ -64,9 +75,15 @@ def view_of(card: ModelCard) -> dict:
     }
 
 
-def camera_file(rig: Rig, to: str) -> tuple[str, bytes]:
-    """(name, contents) of the rig in another program's format; several files become one zip."""
-    files = export_cameras(rig, to)
+def camera_file(rig: Rig, to: str, card: ModelCard) -> tuple[str, bytes]:
+    """(name, contents) of the rig in another program's format; several files become one zip.
+
+    Where a format has no paths, moving cameras are written as they are in each frame that the model makes.
+    """
+    if not isinstance(to, str):
+        raise ValueError(f"format must be text, got {type(to).__name__}")
+    moving = any(camera.moves for camera in rig.cameras)
+    files = export_cameras(rig, to, num_frames=card.num_frames if moving else 1, fps=card.fps)
     if len(files) == 1:
         return next(iter(files.items()))
     buffer = io.BytesIO()
@@ -76,26 +93,14 @@ def camera_file(rig: Rig, to: str) -> tuple[str, bytes]:
     return f"{to}.zip", buffer.getvalue()
 
 
-def export_for_page(request: list) -> dict:
-    """What the page's export menu downloads: ``[document, format]`` -> name and contents, or what is wrong."""
-    try:
-        document, to = request
-        name, data = camera_file(rig_from(document), to)
-    except ValueError as error:
-        return {"error": str(error)}
-    return {"name": name, "base64": base64.b64encode(data).decode("ascii")}
-
-
+@answer_errors
 def set_in_motion(request: list) -> dict:
     """``[document, numbers, way]`` -> the document with the cameras of these numbers (from 0) travelling that way."""
-    try:
-        document, numbers, way = request
-        name, parameters = WAYS[way]
-        cameras = list(rig_from(document).cameras)
-        for number in numbers:
-            cameras[number] = apply_template(name, cameras[number], **parameters)
-    except (ValueError, TypeError, LookupError) as error:
-        return {"error": str(error)}
+    document, numbers, way = request
+    name, parameters = WAYS[way]
+    cameras = list(rig_from(document).cameras)
+    for number in numbers:
+        cameras[number] = apply_template(name, cameras[number], **parameters)
     return to_document(Rig(tuple(cameras)))
 
 

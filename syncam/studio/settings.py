@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from syncam.cameras import OrbitCamera, Rig
+from syncam.checks import shown
 from syncam.model_card import ModelCard
 from syncam.rig_formats import read_rig, to_document
 from syncam.shot import Shot
@@ -31,13 +32,10 @@ FIELDS = {
     "source_guidance": "source_guidance_scale",
     "view_guidance": "view_guidance_scale",
 }
-TEXTS = (
-    "prompt",
-    "guidance_interval",
-    "solver",
-    "negative_prompt",
-    "model",
-)  # in a link; the rest is numbers, and a rig
+# In an address, these are gradio's, a Space's or other sites' own.
+_OF_OTHERS = re.compile(r"_|utm_|(view|theme|embed|logs|deep_link|fbclid|gclid|ref)$")
+# In a link, these are texts; the rest is numbers, and a rig.
+TEXTS = ("prompt", "guidance_interval", "solver", "negative_prompt", "model")
 # What links and recipes hold: not an uploaded file, but the model.
 SHAREABLE = {**{name: field for name, field in FIELDS.items() if name != "source_video"}, "model": "model"}
 
@@ -91,18 +89,36 @@ def to_query(values: Mapping[str, Any]) -> str:
     return urlencode({name: value for name, value in shared.items() if value not in (None, "")})
 
 
-def from_query(query: Mapping[str, str]) -> dict[str, Any]:
-    """Values for the page's fields, and ``model``; what else an address may say is ignored.
+def from_query(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Values for the page's fields, and ``model``; and the names in an address that are none of them.
 
     Raises: ValueError if one can't be read.
     """
-    values = {name: query[name] for name in SHAREABLE if query.get(name)}
+    values: dict[str, Any] = {name: query[name] for name in SHAREABLE if query.get(name)}
     for name, text in values.items():
         if name == "rig":
             values[name] = to_document(read_rig(text))
         elif name not in TEXTS:
-            values[name] = int(text) if re.fullmatch(r"-?\d+", text) else float(text)
-    return values
+            values[name] = _number_in_link(name, text)
+    unknown = [name[:40] for name in query if name not in SHAREABLE and not _OF_OTHERS.match(name)]
+    return values, unknown
+
+
+def _number_in_link(name: str, text: str) -> int | float:
+    try:
+        return int(text) if re.fullmatch(r"-?\d{1,30}", text) else float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number, got {shown(text)}") from None
+
+
+def from_json(text: Any) -> dict[str, Any]:
+    """What a browser kept of the page's fields, ``model`` and ``new_seed``; empty if it is anything else."""
+    try:
+        kept = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    names = {*SHAREABLE, "new_seed"} if isinstance(kept, dict) else ()
+    return {name: kept[name] for name in names if kept.get(name) is not None}
 
 
 def check(values: Mapping[str, Any], card: ModelCard) -> None:

@@ -1,4 +1,4 @@
-"""What the page says, as HTML. Everything that somebody typed is escaped here."""
+"""The texts of the page, as HTML. Everything that somebody typed is escaped here."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import io
 import numpy as np
 from PIL import Image
 
-from syncam.model_card import ModelCard
+from syncam.model_card import MAX_PROMPT_CHARACTERS, ModelCard, split_words
 from syncam.preview import CAMERA_COLOURS
 from syncam.studio.jobs import Job
 
-STAGES = {"text": "reading the prompt for", "denoise": "denoising", "decode": "writing the videos of"}
+STAGES = {"text": "encoding prompt", "denoise": "denoising", "decode": "decoding"}
 MAX_WORDS_NAMED = 6
 
 
@@ -52,7 +52,7 @@ def footer(card: ModelCard) -> str:
 
 
 def notice(text: str) -> str:
-    """A banner, which stays until something else is to be said."""
+    """A banner, which stays until there is another."""
     return f'<p class="syn-notice" role="alert">{html.escape(text)}</p>' if text else ""
 
 
@@ -62,7 +62,9 @@ def warning(text: str) -> str:
 
 
 def prompt_note(card: ModelCard, prompt: str) -> str:
-    """Words of the prompt that the model has never seen."""
+    """What is wrong with a prompt: its length, or words that the model has never seen."""
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        return warning(f"The prompt has {len(prompt)} characters; at most {MAX_PROMPT_CHARACTERS} are allowed.")
     unknown = card.unknown_words(prompt)
     if not unknown:
         return ""
@@ -70,6 +72,13 @@ def prompt_note(card: ModelCard, prompt: str) -> str:
     more = f" and {len(unknown) - MAX_WORDS_NAMED} more" if len(unknown) > MAX_WORDS_NAMED else ""
     plural = "these words" if len(unknown) > 1 else "this word"
     return f'<p class="syn-note warn" role="status">This model does not know {plural}: {named}{more}.</p>'
+
+
+def source_note(recipe_prompt: str, prompt: str) -> str:
+    """That a source video was made here from another prompt than is asked for now."""
+    if split_words(recipe_prompt) == split_words(prompt):
+        return ""
+    return warning(f"The source video shows “{recipe_prompt}”: a prompt for something else contradicts it.")
 
 
 def range_note(outside: list[str]) -> str:
@@ -127,10 +136,12 @@ def progress(job: Job, before: int) -> tuple[str, str]:
     elif job.state == "waiting":
         line = f"waiting: {before} before you" if before > 1 else "you are next"
     elif step is None:
-        line = "beginning"
+        line = "starting"
     else:
         done = step.step / max(1, step.num_steps)
-        line = f"{STAGES[step.stage]} {counted(len(job.shot.rig), 'view')}"
+        line = STAGES[step.stage]
+        if step.stage != "text":
+            line += f" {counted(len(job.shot.rig), 'view')}"
         if step.stage == "denoise":
             line += f", step {step.step}/{step.num_steps}"
         if step.seconds_left is not None:
@@ -142,10 +153,10 @@ def progress(job: Job, before: int) -> tuple[str, str]:
 
 def _pictures(preview: np.ndarray) -> str:
     cells = "".join(
-        f'<img alt="coarse view {number}" style="--camera:{CAMERA_COLOURS[number - 1]}" src="{data_url(picture, 70)}">'
+        f'<img alt="preview {number}" style="--camera:{CAMERA_COLOURS[number - 1]}" src="{data_url(picture, 70)}">'
         for number, picture in enumerate(preview, 1)
     )
-    return f'<div class="syn-preview"><p>taking shape</p>{cells}</div>'
+    return f'<div class="syn-preview"><p>preview</p>{cells}</div>'
 
 
 def data_url(picture: np.ndarray, quality: int = 80, height: int | None = None) -> str:

@@ -107,7 +107,7 @@ def main() -> int:
         ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
     ):
         engine = Engine(outputs=Path(outputs))
-        _, url, _ = build_studio(engine).launch(prevent_thread_lock=True, quiet=True, **launch_options())
+        _, url, _ = build_studio(engine).launch(prevent_thread_lock=True, quiet=True, **launch_options(engine))
         engine.start()
 
         def visitors(visits: list[dict]) -> tuple[list[str], list[float], float]:

@@ -69,7 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as outputs, sync_playwright() as playwright:
         engine = Engine(outputs=Path(outputs))
         studio = build_studio(engine)
-        _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+        _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True, **launch_options(engine))
         engine.start()
         browser = launch_chromium(playwright)
         page = browser.new_page(viewport=VIEWPORT)

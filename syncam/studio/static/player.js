@@ -42,7 +42,7 @@ const playButton = button(icon("play"), "play or pause (space)", toggle, "round"
 const loopButton = button(icon("loop"), "loop (L)", () => setLoop(!video.loop));
 const scrubber = make("input", { type: "range", min: 0, step: 1, value: 0, "aria-label": "time, frame", oninput: () => seek(scrubber.valueAsNumber) });
 const counter = make("output", { class: "syn-counter" });
-const speed = make("select", { "aria-label": "speed", onchange: () => (video.playbackRate = Number(speed.value)) });
+const speed = make("select", { "aria-label": "speed", onchange: setSpeed });
 speed.append(...SPEEDS.map((s) => make("option", { value: s, selected: s === 1 }, `${s}×`)));
 const sweep = make("input", { type: "range", min: 0, step: 0.01, value: 0, "aria-label": "camera position of bullet time", oninput: () => { sweeping = false; at = sweep.valueAsNumber; show(); } });
 const sweepLine = make("label", { class: "syn-sweep", hidden: true }, make("span", {}, "cameras"), sweep);
@@ -197,6 +197,10 @@ function play() {
   if (shown.recipe.num_frames === 1) seek(0);
   else video.play().catch(showControls); // a browser may want a click first
 }
+// The default too: a browser goes back to it with every new video.
+function setSpeed() {
+  video.defaultPlaybackRate = video.playbackRate = Number(speed.value);
+}
 function toggle() {
   if (mode === "bullet") sweeping = !sweeping;
   else if (video.paused) play();
@@ -317,10 +321,26 @@ function copy(event, text) {
   Promise.resolve(navigator.clipboard?.writeText(text) ?? Promise.reject()).then(() => say("copied"), () => say("not allowed"));
 }
 
+// A download that fails says so: the result may be gone, or the server.
+async function saveFile(file) {
+  try {
+    const reply = await fetch(fileUrl(file.path));
+    if (!reply.ok) throw new Error(reply.status);
+    const address = URL.createObjectURL(await reply.blob());
+    download(address, file.orig_name);
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
+  } catch {
+    trigger("error_said", { message: `${file.orig_name} could not be downloaded: the server does not have it any more, or does not answer.` });
+  }
+}
+
+const saveLink = (file, text) =>
+  make("a", { class: "syn-button chip", href: fileUrl(file.path), download: file.orig_name, onclick: (event) => (event.preventDefault(), saveFile(file)) }, text);
+
 async function save(kind) {
-  const made = await server.make_file([shown.id, kind, frame]);
-  if (made.error) return trigger("error_said", { message: made.error });
-  download(fileUrl(made.path), made.orig_name);
+  const made = await server.make_file([shown.id, kind, frame]).catch(() => null);
+  if (made?.path) return saveFile(made);
+  trigger("error_said", { message: made?.error ?? "The file could not be made: the server does not answer." });
 }
 
 function load() {
@@ -355,14 +375,15 @@ function load() {
   made.textContent = shown.made;
   take.replaceChildren(
     make("span", { class: "syn-facts" }, "Download"),
-    ...shown.views.map((file, index) => make("a", { class: "syn-button chip", href: fileUrl(file.path), download: file.orig_name }, `cam ${index + 1}`)),
-    make("a", { class: "syn-button chip", href: fileUrl(shown.mosaic.path), download: shown.mosaic.orig_name }, "mosaic"),
+    ...shown.views.map((file, index) => saveLink(file, `cam ${index + 1}`)),
+    saveLink(shown.mosaic, "mosaic"),
     button("bullet-time gif", "download the frame shown, seen from one camera after the other", () => save("gif"), "chip"),
     button("everything .zip", "videos, frames, recipe, and cameras for nerfstudio, COLMAP and 4D reconstruction", () => save("zip"), "chip"),
     make("span", { class: "syn-facts" }, "Settings"),
     button("use these", "put this result's prompt, cameras, seed and numbers into the fields above", () => trigger("use_settings"), "chip"),
     button("copy recipe", "copy the recipe: prompt, cameras, seed, model and all numbers, as JSON", (event) => copy(event, JSON.stringify(recipe, null, 1)), "chip"),
     button("copy link", "copy a link that opens the page with these settings", (event) => copy(event, studio.shareLink(shown.query)), "chip"),
+    ...(shown.example ? [] : [button("delete", "delete this result from the server, for good", () => confirm("Delete this result from the server, for good?") && trigger("delete_result"), "chip")]),
   );
   element.dataset.result = shown.id;
   fit();
@@ -372,8 +393,8 @@ function load() {
     grid.replaceChildren(make("img", { src: address, alt: "all views" }));
     return setMode("grid");
   }
-  video.playbackRate = Number(speed.value);
   video.src = address;
+  setSpeed();
   if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();
   if (mode === "bullet") sweeping = true;
   showControls();

@@ -18,7 +18,7 @@ export function mount({ element, trigger, props, watch }) {
   function addGiven() {
     const given = props.value || [];
     const others = props.remember ? remembered().filter(({ id }) => !given.some((entry) => entry.id === id)) : [];
-    results = [...given, ...others].slice(0, props.most);
+    results = [...given.filter(({ removed }) => !removed), ...others].slice(0, props.most);
     try {
       if (props.remember && given.length) localStorage.setItem(props.remember, JSON.stringify(results));
     } catch {} // then they are there as long as the page is
