@@ -393,11 +393,11 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_waits(studio, monkey
         studio.engine.submit(quick_shot(rig="orbit8"))
 
 
-def test_a_failing_run_is_told_and_the_next_one_works(studio, monkeypatch):
+def test_a_failing_run_is_told_and_the_next_one_works(studio, monkeypatch, caplog):
     pipeline = studio.engine._pipelines["embedded"]
     monkeypatch.setattr(pipeline, "generate", lambda *_, **__: 1 / 0)
     job = watched(studio.engine.submit(quick_shot()))
-    assert job.state == "failed" and "division by zero" in job.message
+    assert job.state == "failed" and "logged as" in job.message and "division by zero" in caplog.text
     monkeypatch.undo()
     assert watched(studio.engine.submit(quick_shot())).state == "done"
 
