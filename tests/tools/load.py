@@ -78,6 +78,15 @@ async def crowd(url: str, visits: list[dict]) -> tuple[list[str], list[float]]:
         return list(answers), await watching
 
 
+def flood(url: str, fn_index: int, data: list, width_at: int, session: str, count: int = 40) -> None:
+    """Asks for the estimates of ``count`` different sizes, as fast as the server takes the questions."""
+    with httpx.Client(base_url=url, timeout=600) as http:
+        for number in range(count):
+            data[width_at] = 32 * (1 + number % 16)
+            body = {"fn_index": fn_index, "data": data, "session_hash": session}
+            http.post("/gradio_api/queue/join", json=body).raise_for_status()
+
+
 def run_crowd(url: str, visits: list[dict]) -> tuple[list[str], list[float]]:
     return asyncio.run(crowd(url, visits))
 
@@ -107,7 +116,8 @@ def main() -> int:
         ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
     ):
         engine = Engine(outputs=Path(outputs))
-        _, url, _ = build_studio(engine).launch(prevent_thread_lock=True, quiet=True, **launch_options(engine))
+        page = build_studio(engine)
+        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options(engine))
         engine.start()
 
         def visitors(visits: list[dict]) -> tuple[list[str], list[float], float]:
@@ -115,6 +125,34 @@ def main() -> int:
             return *pool.submit(run_crowd, url, visits).result(), time.monotonic() - began
 
         visitors([{"number": 0}])  # the model is there, and everything has been imported
+
+        def seconds_to_start(number: int) -> float:
+            """From a visitor's request until the worker has taken its job."""
+            known, began = set(engine.jobs._known), time.monotonic()
+            visit = pool.submit(run_crowd, url, [{"number": number}])
+            while not any(
+                job.state != "waiting" for name, job in list(engine.jobs._known.items()) if name not in known
+            ):
+                time.sleep(0.005)
+            took = time.monotonic() - began
+            visit.result()
+            return took
+
+        describe = next(fn for fn in page.fns.values() if fn.name == "describe")
+        data = [getattr(component, "value", None) for component in describe.inputs]
+        width_at = next(i for i, component in enumerate(describe.inputs) if getattr(component, "label", "") == "Width")
+        alone = statistics.median(seconds_to_start(number) for number in range(5))
+        floods = [
+            threading.Thread(target=flood, args=(url, describe._id, list(data), width_at, f"flood-{n}"))
+            for n in range(3)
+        ]
+        for thread in floods:
+            thread.start()
+        flooded = statistics.median(seconds_to_start(number) for number in range(5, 10))
+        for thread in floods:
+            thread.join()
+        words = f"a job starts after {flooded:.2f} s, alone after {alone:.2f} s"
+        say("a flood of estimates", flooded < 1.5 * alone, words)
 
         answers, took, seconds = visitors([{"number": number} for number in range(16)])
         kept = answers == ["own"] * 16 and statistics.median(took) < 400
