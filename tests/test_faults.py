@@ -73,7 +73,7 @@ COVERED = {
 
 
 @lru_cache
-def tests_of(file: str) -> set[str]:
+def names_in(file: str) -> set[str]:
     tree = ast.parse((HERE / file).read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
@@ -82,9 +82,9 @@ def tests_of(file: str) -> set[str]:
 def test_every_fault_has_a_test(number):
     if number in COVERED:
         file, name = COVERED[number].split("::")
-        assert name in tests_of(file)
+        assert name in names_in(file)
     else:
-        everywhere = {name for path in HERE.glob("test_*.py") for name in tests_of(path.name)}
+        everywhere = {name for path in HERE.glob("test_*.py") for name in names_in(path.name)}
         assert any(re.match(rf"test_{number}_", name) for name in everywhere)
 
 
