@@ -67,7 +67,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as outputs:
         studio = build_studio(Engine(outputs=Path(outputs)))
-        _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+        _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True, **launch_options(engine))
         right = print_table(url)
         studio.close()
     return 0 if right else 1
