@@ -66,7 +66,8 @@ def main() -> int:
     from syncam.studio.server import launch_options
 
     with tempfile.TemporaryDirectory() as outputs:
-        studio = build_studio(Engine(outputs=Path(outputs)))
+        engine = Engine(outputs=Path(outputs))
+        studio = build_studio(engine)
         _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True, **launch_options(engine))
         right = print_table(url)
         studio.close()
