@@ -269,6 +269,28 @@ def test_a_run_goes_on_over_a_reload(visit, studio):
     assert read_recipe(studio.engine.results.outputs / me.result() / "recipe.json")["num_inference_steps"] == 150
 
 
+def test_settings_survive_a_reload_and_a_link_does_not_come_back_over_them(visit, studio):
+    me = visit({"prompt": "a green cone", "rig": "combo", "seed": 9})
+    expect(me.find("#syn-seed input")).to_have_value("9")
+    me.page.get_by_label("Prompt", exact=True).fill("a blue cube")
+    me.wait("() => localStorage.getItem('syncam-settings')?.includes('a blue cube')")
+    me.page.reload()
+    me.wait_drawn(2, "azimuth_deg", 20)
+    expect(me.page.get_by_label("Prompt", exact=True)).to_have_value("a blue cube")
+    expect(me.find("#syn-seed input")).to_have_value("9")
+
+
+def test_three_quick_clicks_on_generate_are_one_job(visit, studio):
+    me = visit({"steps": 2, "frames": 5, "rig": "4,10,0"})
+    before = len(studio.engine.jobs._known)
+    me.page.evaluate("""() => {
+        const button = document.querySelector('#syn-generate');
+        for (const wait of [0, 120, 280]) setTimeout(() => button.click(), wait);
+    }""")
+    me.wait_result("example")
+    assert len(studio.engine.jobs._known) == before + 1
+
+
 def test_a_new_seed_each_run_is_another_one_and_is_shown(visit, studio):
     me = visit({"steps": 2, "frames": 5, "rig": "4,10,0"})
     me.page.get_by_label("new each run").check()
@@ -438,6 +460,7 @@ def test_a_shared_link_brings_everything_to_another_browser(visit):
 def test_dropping_one_of_our_videos_restores_its_settings(visit, studio):
     me = visit({"steps": 2, "frames": 5, "prompt": "a pink cone", "rig": "4,10,0;5,20,40", "seed": 9})
     made = studio.engine.results.outputs / me.generate()
+    me.forget()  # else the page would come back with these settings
     me.open(studio.url)
     expect(me.find("#syn-seed input")).to_have_value("42")
     me.find("[data-testid$=upload-button]").set_input_files(made / "view_02.mp4")
