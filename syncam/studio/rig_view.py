@@ -33,7 +33,7 @@ WAYS: dict[str, tuple[str, dict[str, float]]] = {
 
 
 def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
-    """The desk, whose value is a rig document (``syncam.rig_formats.to_document``).
+    """The cameras of the page, whose value is a rig document (``syncam.rig_formats.to_document``).
 
     ``.input`` fires when a person has changed it. Set to a document of more cameras than a rig can have, it lets the
     person pick.
@@ -67,7 +67,7 @@ def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
 
 
 def view_of(card: ModelCard) -> dict:
-    """What of the desk depends on the model: its lens, the range that it has seen, whether view 1 is the reference."""
+    """What of this depends on the model: its lens, the range that it has seen, whether view 1 is the reference."""
     return {
         "lens": vars(Intrinsics.from_hfov(card.hfov_deg, card.width, card.height)),
         "trained": {"distance_m": card.trained.distance_m, "elevation_deg": card.trained.elevation_deg},
