@@ -9,7 +9,7 @@ Axes: b sample or guidance half, v view, f latent frame, s position (row-major h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -113,7 +113,7 @@ def own_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
-class MultiViewTransformer(ModelMixin, ConfigMixin, CacheMixin):
+class MultiViewTransformer(ModelMixin, ConfigMixin, CacheMixin):  # type: ignore[misc]  # as diffusers' own are made
     """What the multi-view versions of diffusers' transformers have in common; the first base of each of them.
 
     Its blocks have ``start_from_base()``, which initialises what the module added, and two sizes for running a large
@@ -122,7 +122,7 @@ class MultiViewTransformer(ModelMixin, ConfigMixin, CacheMixin):
 
     ADDED: tuple[str, ...]  # what of a block is not the base model's: the parameters that train
 
-    def multi_view_blocks(self) -> nn.ModuleList:
+    def multi_view_blocks(self) -> Sequence[Any]:
         raise NotImplementedError
 
     def set_chunking(self, views_at_a_time: int | None = None, frames_at_a_time: int | None = None) -> None:
@@ -146,6 +146,7 @@ class MultiViewTransformer(ModelMixin, ConfigMixin, CacheMixin):
             raise ValueError(f"{type(base).__name__} is not a base model for {cls.__name__}")
         with init_empty_weights():
             model = cls.from_config({**own_config(base.config), **config})
+        assert isinstance(model, cls)
         state = base.state_dict()
         differing = [name for name in set(state) ^ set(model.state_dict()) if name in state or not model.is_added(name)]
         if differing:

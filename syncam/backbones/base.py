@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, ModelMixin
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from syncam.backbones.protocol import VideoPipeline
 from syncam.model_card import ModelCard
 from syncam.multiview import MultiViewTransformer, camera_features
 from syncam.shot import ResolvedShot
@@ -26,13 +28,13 @@ class Backbone:
 
     pipeline_class: type[DiffusionPipeline]
     transformer_class: type[MultiViewTransformer]
-    stock_class: type[ModelMixin]  # diffusers' transformer that it extends
-    flow_map_class: type[ModelMixin] | None = None  # diffusers' transformer of flow maps with the same blocks
+    stock_class: type[Any]  # diffusers' transformer that it extends
+    flow_map_class: type[Any] | None = None  # diffusers' transformer of flow maps with the same blocks
     vae_dtype: torch.dtype | None = None  # None: the same as the rest
     transformer_config: dict[str, Any] = {}  # what the published weights want beside the base model's configuration
     frame_axis: int  # where latents have their frames, in the family's own pipeline
 
-    def __init__(self, card: ModelCard, pipe: DiffusionPipeline):
+    def __init__(self, card: ModelCard, pipe: VideoPipeline):
         self.card, self.pipe = card, pipe
         words, expected = len(pipe.tokenizer), pipe.text_encoder.config.vocab_size
         if words < 0.9 * expected:  # a tokenizer that failed to find its file knows a hundred tokens, silently
@@ -51,7 +53,7 @@ class Backbone:
         return state
 
     @classmethod
-    def adjust(cls, pipe: DiffusionPipeline) -> None:
+    def adjust(cls, pipe: VideoPipeline) -> None:
         """Give a freshly assembled pipeline the published sampler."""
 
     # ---------------------------------------------------------------------------------------------------- generating
@@ -118,7 +120,7 @@ class Backbone:
         """(c, f, h, w) of one view."""
         scale = self.pipe.vae_scale_factor_spatial
         frames = (num_frames - 1) // self.card.frames_per_latent + 1
-        return self.pipe.transformer.config.in_channels, frames, height // scale, width // scale
+        return self.pipe.transformer.config["in_channels"], frames, height // scale, width // scale
 
     def noise(self, shot: ResolvedShot) -> torch.Tensor:
         """Independent noise per view, drawn one view after the other on the CPU: adding a camera keeps the others'."""
@@ -163,7 +165,7 @@ class Backbone:
         raise NotImplementedError
 
     @staticmethod
-    def save(pipe: DiffusionPipeline, folder: Path, **options: Any) -> None:
+    def save(pipe: VideoPipeline, folder: Path, **options: Any) -> None:
         """A pipeline in diffusers layout, without the folders of this machine that its parts were read from."""
         for part in pipe.components.values():
             if isinstance(part, ModelMixin):
@@ -176,7 +178,8 @@ class Backbone:
         base = self.stock_class.from_config(transformer.config).to(transformer.dtype)
         state = {name: value for name, value in transformer.state_dict().items() if not transformer.is_added(name)}
         base.load_state_dict(state)
-        self.save(self.pipeline_class(**{**self.pipe.components, "transformer": base}), folder)
+        stock: Any = self.pipeline_class(**{**self.pipe.components, "transformer": base})
+        self.save(stock, folder)
 
     def attention_kwargs(self, cameras: torch.Tensor | None) -> dict[str, Any]:
         """How cameras (1, v, f, 12) are handed to the transformer; without any, it is the base model."""
@@ -213,6 +216,7 @@ class Backbone:
         middle = clean.shape[2] // 2
         if self.decoder_is_small:
             return np.stack([self.decode(view[:, :, : middle + 1])[-1] for view in clean.split(1)])
+        assert self._colours is not None  # prepare_preview comes first
         latents = self.unscaled(clean[:, :, middle].float().cpu()[:, :, None])[:, :, 0].movedim(1, -1)
         colours = torch.cat([latents, torch.ones_like(latents[..., :1])], -1) @ self._colours
         return ((colours.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
@@ -243,7 +247,7 @@ class Backbone:
         return sum(parameter.numel() for parameter in self.pipe.vae.parameters()) <= SMALL_DECODER_PARAMETERS
 
 
-def _encoded(vae: torch.nn.Module, video: torch.Tensor) -> torch.Tensor:
+def _encoded(vae: Any, video: torch.Tensor) -> torch.Tensor:
     encoded = vae.encode(video)
     return encoded.latents if "latents" in encoded else encoded.latent_dist.mode()
 

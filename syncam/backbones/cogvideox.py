@@ -187,7 +187,7 @@ class MultiViewCogVideoXTransformer(MultiViewTransformer, CogVideoXTransformer3D
         for block in self.transformer_blocks:
             start_untrained(block.cam_encoder, block.projector)
 
-    def multi_view_blocks(self) -> nn.ModuleList:
+    def multi_view_blocks(self) -> Any:
         return self.transformer_blocks
 
     def forward(

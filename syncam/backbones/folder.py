@@ -57,7 +57,7 @@ def from_hub(source: str) -> Iterator[None]:
         if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
             reason = "there is no network (or HF_HUB_OFFLINE is set), and it is not in the local cache"
         status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = _HUB_ANSWERS.get(status, reason)
+        reason = _HUB_ANSWERS.get(status or 0, reason)
         raise ConnectionError(f"{source} could not be had from the Hugging Face hub: {reason:.200}") from None
 
 

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import DiffusionPipeline, ModelMixin
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
@@ -34,6 +34,7 @@ from syncam.backbones.folder import (
     require_tokenizer_packages,
     weight_files,
 )
+from syncam.backbones.protocol import VideoPipeline
 from syncam.checkpoints import (
     compare,
     convert_once,
@@ -112,7 +113,7 @@ def assemble(
     with from_hub(source):
         if base_file:
             transformer = _from_base_file(kind, base_file, folder, dtype)
-        elif replaced:
+        elif path and replaced:
             transformer = _whole_transformer(kind, path, folder, dtype)
         else:
             transformer = _from_base_folder(kind, folder, dtype)
@@ -139,7 +140,7 @@ def _check(folder: Path, files: list[Path], dtype: torch.dtype) -> None:
         require_finite_file(path, f"the {path.parent.name} in {folder.name}")
 
 
-def _pipe(kind: type[Backbone], folder: Path, dtype: torch.dtype, **parts: ModelMixin) -> DiffusionPipeline:
+def _pipe(kind: type[Backbone], folder: Path, dtype: torch.dtype, **parts: Any) -> VideoPipeline:
     """A folder's pipeline.  Raises: ValueError if tensors are missing; left alone, they would be made up."""
     dtypes = {"default": dtype, "vae": kind.vae_dtype or dtype}
     for name in ("text_encoder", "vae"):
@@ -149,7 +150,7 @@ def _pipe(kind: type[Backbone], folder: Path, dtype: torch.dtype, **parts: Model
         if said["missing_keys"]:
             raise ValueError(f"the {name} in {folder.name} is not complete: {min(said['missing_keys'])} is missing")
         parts[name] = part
-    return kind.pipeline_class.from_pretrained(folder, dtype=dtypes, **LOCAL, **parts)
+    return cast(VideoPipeline, kind.pipeline_class.from_pretrained(folder, dtype=dtypes, **LOCAL, **parts))
 
 
 def _class_of(folder: Path, name: str) -> Any:
@@ -193,7 +194,7 @@ def _compare_part(folder: Path, name: str) -> None:
 # -------------------------------------------------------------------------------------------------------- transformers
 
 
-def _empty_transformer(folder: Path, saved_as: tuple[type[ModelMixin], ...], become: type[ModelMixin], **config: Any):
+def _empty_transformer(folder: Path, saved_as: tuple[type[Any], ...], become: type[Any], **config: Any) -> Any:
     """What a folder's configuration describes, without weights.
 
     Args: ``saved_as``, the classes that may have been saved there; ``become``, the class that is made of it.
@@ -230,6 +231,7 @@ def _from_base_folder(kind: type[Backbone], folder: Path, dtype: torch.dtype) ->
 
 def _from_flow_map(kind: type[Backbone], folder: Path, dtype: torch.dtype) -> MultiViewTransformer:
     """The same of a flow map, whose transformer has a second embedding of time."""
+    assert kind.flow_map_class is not None  # or its folder had been refused
     model = _empty_transformer(folder, (kind.flow_map_class,), kind.transformer_class)
     state = {name: t for path in weight_files(folder, "transformer") for name, t in open_weights(path).items()}
     expected = {name: shape for name, shape in shapes_of(model).items() if not model.is_added(name)}

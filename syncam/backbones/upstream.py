@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import CogVideoXPipeline
 from diffusers.hooks import HookRegistry
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 from torch import nn
 
 
-def register_block(kind: type[nn.Module], **outputs: int) -> None:
+def register_block(kind: type[nn.Module], **outputs: Any) -> None:
     """Tell diffusers' caches where a kind of block has what in its outputs, as by ``return_hidden_states_index``."""
     TransformerBlockRegistry.register(kind, TransformerBlockMetadata(**outputs))
 
@@ -26,7 +25,7 @@ def from_published_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 def cogvideox_rotary_tables(
-    pipe: CogVideoXPipeline, height: int, width: int, num_latent_frames: int, device: torch.device
+    pipe: Any, height: int, width: int, num_latent_frames: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The rotary tables that CogVideoX's pipeline makes for a video of this size in pixels."""
     return pipe._prepare_rotary_positional_embeddings(height, width, num_latent_frames, device)
@@ -34,7 +33,7 @@ def cogvideox_rotary_tables(
 
 def mag_cache_states(first_block: nn.Module) -> dict[str, Any]:
     """What MagCache's hook on a model's first block knows of each branch, by the branch's name; it grows as it runs."""
-    hook = HookRegistry.check_if_exists_or_initialize(first_block).get_hook("mag_cache_leader_block_hook")
+    hook: Any = HookRegistry.check_if_exists_or_initialize(first_block).get_hook("mag_cache_leader_block_hook")
     return hook.state_manager._state_cache
 
 

@@ -219,7 +219,7 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         if float64_timesteps:
             self.condition_embedder.timesteps_proj = Float64Timesteps(freq_dim)
 
-    def multi_view_blocks(self) -> nn.ModuleList:
+    def multi_view_blocks(self) -> Any:
         return self.blocks
 
     @contextmanager
