@@ -162,6 +162,11 @@ def add_dataset(commands) -> None:
     render.add_argument("--size", type=int, help="width and height in pixels (128)")
     render.add_argument("--moving", type=float, default=0.0, help="how many of the cameras move, 0 to 1 (%(default)s)")
     render.add_argument("--rings", action="store_true", help="cameras on one of the published rings of 36 a scene")
+    render.add_argument("--num-subjects", type=int, choices=(1, 2), help="in every scene (some have two)")
+    what = "write depth (metres, inf is sky) too, as depth/cam01.npz"
+    render.add_argument("--depth", dest="layers", action="append_const", const="depth", help=what)
+    what = "write which subject a pixel shows (-1 is none) too, as masks/cam01.npz"
+    render.add_argument("--masks", dest="layers", action="append_const", const="masks", help=what)
     generate.add_argument("--prompts", required=True, type=Path, help="a text file, one prompt a line")
     generate.add_argument(
         "--rig",
@@ -179,8 +184,9 @@ def dataset_render(options: argparse.Namespace) -> int:
     from syncam.datasets import render_dataset
 
     names = ("layout", "num_scenes", "num_val_scenes", "num_views", "num_frames", "size", "moving", "seed")
-    names += ("rings", "on", "num_workers")
-    return min(1, render_dataset(options.folder, **{name: getattr(options, name) for name in names}))
+    names += ("rings", "num_subjects", "on", "num_workers")
+    given = {name: getattr(options, name) for name in names}
+    return min(1, render_dataset(options.folder, **given, layers=options.layers or ()))
 
 
 def dataset_generate(options: argparse.Namespace) -> int:

@@ -69,6 +69,23 @@ def test_cameras_stand_on_one_of_the_published_rings(layout, tmp_path):
         assert distance in (4, 5, 6, 7) and elevation in range(0, 50, 5)
 
 
+@pytest.mark.parametrize("layout", ["v1", "v2"])
+def test_depth_and_masks_are_those_of_the_pictures(layout, tmp_path):
+    root = rendered(tmp_path / "layers", layout, num_scenes=1, num_views=2, num_subjects=2, layers=("depth", "masks"))
+    dataset = SynCamVideo(root)
+    (scene,) = dataset.scenes()
+    truth = toyworld.Scene.from_dict(read_recipe(scene.clips[0].path)["toy_scene"])
+    assert len(truth.subjects) == 2 and not dataset.problems
+    for clip in scene.clips:
+        exact = toyworld.render_layers(truth, clip.camera.c2w(np.linspace(0, 1, 5))[None], 32)
+        top = scene_folder(root, layout, "train", "scene1")
+        depth, masks = (np.load(top / name / f"{clip.path.stem}.npz")[name] for name in ("depth", "masks"))
+        assert depth.shape == masks.shape == (5, 32, 32) and masks.min() >= -1 and masks.max() <= 1
+        seen = np.isfinite(exact.depth_m[0]) & (exact.depth_m[0] < 60_000)
+        assert np.allclose(depth[seen], exact.depth_m[0][seen], rtol=2e-3)
+        assert (masks == exact.subject[0]).mean() > 0.999  # the poses went through a text file
+
+
 def test_the_layouts_are_the_published_ones(tmp_path):
     v1, v2 = (rendered(tmp_path / layout, layout, num_scenes=1) for layout in ("v1", "v2"))
     for path in (

@@ -6,8 +6,8 @@ import itertools
 import os
 import random
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,15 +28,20 @@ if TYPE_CHECKING:
 
 RINGS = [f"Hemi36_{distance}m_{elevation}" for distance in (4, 5, 6, 7) for elevation in range(0, 50, 5)]
 
+# What can be written beside the clips: depth along the camera's axis in metres (inf: sky); which subject is seen, as
+# its number in the scene (-1: none).
+LAYERS = {"depth": ("depth_m", np.float16), "masks": ("subject", np.int8)}
+
 
 @dataclass
 class ToyRenderer:
-    """Makes scenes of the toy world; a job's task is the scene."""
+    """Makes scenes of the toy world; a job's task is the scene. ``layers``: which of ``LAYERS`` are written too."""
 
     address: Path | str
     layout: str
     num_frames: int
     size: int
+    layers: tuple[str, ...] = ()
 
     def prepare(self) -> dict:
         return {}
@@ -45,9 +50,18 @@ class ToyRenderer:
         from syncam import toyworld
 
         times = np.linspace(0, 1, self.num_frames)
-        clips = (toyworld.render(job.task, camera.c2w(times)[None], self.size)[0] for camera in job.cameras)
+        layers: dict[str, list[np.ndarray]] = {name: [] for name in self.layers}
+
+        def clips() -> Iterator[np.ndarray]:
+            for camera in job.cameras:
+                seen = toyworld.render_layers(job.task, camera.c2w(times)[None], self.size)
+                for name in self.layers:
+                    attribute, kind = LAYERS[name]
+                    layers[name].append(getattr(seen, attribute)[0].astype(kind))
+                yield seen.frames[0]
+
         recipe = {"format": RECIPE_FORMAT, "version": RECIPE_VERSION, "prompt": job.text, "toy_scene": asdict(job.task)}
-        write_scene(self.address, self.layout, job, clips, toyworld.FPS, recipe)
+        write_scene(self.address, self.layout, job, clips(), toyworld.FPS, recipe, layers)
 
 
 @dataclass
@@ -93,6 +107,8 @@ def render_dataset(
     moving: float = 0.0,
     seed: int = 0,
     rings: bool = False,
+    num_subjects: int | None = None,
+    layers: Sequence[str] = (),
     on: str | None = None,
     num_workers: int | None = None,
 ) -> int:
@@ -100,7 +116,8 @@ def render_dataset(
 
     Args: ``address``, ``on``, ``num_workers``: see :func:`generate_dataset`. ``moving``: how many of the cameras move
         (only v2 can hold such). ``num_frames``, ``size``: the world's own. ``rings``: each scene's cameras stand on one
-        of the published rings of 36, at random; otherwise anywhere.
+        of the published rings of 36, at random; otherwise anywhere. ``num_subjects``: 1 or 2 in every scene; otherwise
+        some have two. ``layers``: ``depth`` and ``masks``, see ``LAYERS``; in ``depth/cam01.npz`` beside the clips.
     Returns: how many scenes failed.
     Raises: ValueError naming the option that cannot be.
     """
@@ -130,6 +147,12 @@ def render_dataset(
         for index in range(1, number + 1):
             rng = random.Random(f"dataset {seed} {split} {index}")
             scene = toyworld.Scene.sample(rng)
+            if num_subjects == 2 and len(scene.subjects) == 1:
+                other = toyworld.Subject.sample(rng)
+                beside = replace(other, x_m=other.x_m - 0.9)
+                scene = replace(scene, subjects=(replace(scene.subject, x_m=scene.subject.x_m + 0.9), beside))
+            elif num_subjects == 1:
+                scene = replace(scene, subjects=scene.subjects[:1])
             if rings:
                 ring = read_cameras(rng.choice(RINGS)).cameras
                 cameras = tuple(ring[place] for place in sorted(rng.sample(range(36), num_views)))
@@ -138,9 +161,11 @@ def render_dataset(
             jobs.append(Job(split, f"scene{index}", scene.caption(rng), cameras, {"scene": asdict(scene)}, scene))
 
     options = {"num_views": num_views, "num_frames": num_frames, "size": size, "moving": moving, "seed": seed}
-    options |= {"rings": True} if rings else {}
+    given = {"rings": rings, "num_subjects": num_subjects, "layers": sorted(layers)}
+    options |= {name: value for name, value in given.items() if value}
     about = {"made_with": "the toy world", **options, "fps": toyworld.FPS, "hfov_deg": toyworld.HFOV_DEG}
-    failed = _make(address, layout, about, jobs, ToyRenderer(address, layout, num_frames, size), on, num_workers)
+    maker = ToyRenderer(address, layout, num_frames, size, tuple(layers))
+    failed = _make(address, layout, about, jobs, maker, on, num_workers)
     if layout == "v1":
         store = Store(address)
         for name in RINGS:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -21,11 +21,19 @@ from syncam.video import write_mp4
 
 
 def write_scene(
-    address: Path | str, layout: str, job: Job, clips: Iterable[np.ndarray], fps: float, recipe: dict
+    address: Path | str,
+    layout: str,
+    job: Job,
+    clips: Iterable[np.ndarray],
+    fps: float,
+    recipe: dict,
+    layers: Mapping[str, Sequence[np.ndarray]] | None = None,
 ) -> None:
     """Writes one scene; it appears when it is complete.
 
     Args: ``clips``: each camera's frames (t, h, w, 3) uint8, one after the other. ``recipe``: goes into every mp4.
+        ``layers``: what else is known of each camera's pixels, (t, h, w) each, such as depth: written as
+        ``depth/cam01.npz`` when all clips have been drawn.
     """
     store = Store(address)
     with store.new_folder(scene_folder(PurePosixPath(), layout, job.split, job.name).as_posix()) as unfinished:
@@ -35,6 +43,10 @@ def write_scene(
         for label, frames in zip(clip_names(layout, job.cameras), clips, strict=True):
             write_mp4(folder / f"{label}.mp4", frames, fps, recipe)
             num_frames = len(frames)
+        for layer, arrays in (layers or {}).items():
+            (unfinished / layer).mkdir()
+            for label, array in zip(clip_names(layout, job.cameras), arrays, strict=True):
+                np.savez_compressed(unfinished / layer / f"{label}.npz", **{layer: array})
         files = export_cameras(named_plainly(job.cameras), f"syncamvideo-{layout}", num_frames=num_frames)
         (cameras,) = files.values()
         if layout == "v2":
