@@ -26,7 +26,8 @@ def best_device() -> torch.device:
     if zero_gpu.ACTIVE:
         return torch.device("cuda")
     # asked first: a build for an accelerator names it also where there is none
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found or torch.device("cpu")
 
 
 def free_bytes(device: torch.device) -> int:
