@@ -162,7 +162,7 @@ def add_dataset(commands) -> None:
     render.add_argument("--size", type=int, help="width and height in pixels (128)")
     render.add_argument("--moving", type=float, default=0.0, help="how many of the cameras move, 0 to 1 (%(default)s)")
     render.add_argument("--rings", action="store_true", help="cameras on one of the published rings of 36 a scene")
-    render.add_argument("--num-subjects", type=int, choices=(1, 2), help="in every scene (some have two)")
+    render.add_argument("--num-subjects", type=int, choices=(1, 2), default=1, help="in every scene")
     what = "write depth (metres, inf is sky) too, as depth/cam01.npz"
     render.add_argument("--depth", dest="layers", action="append_const", const="depth", help=what)
     what = "write which subject a pixel shows (-1 is none) too, as masks/cam01.npz"

@@ -38,7 +38,8 @@ def pipeline() -> Pipeline:
 def clip(tmp_path_factory) -> Path:
     """What camera 1 sees of a scene of the toy world, as an mp4 of another size and rate than the model's."""
     path = tmp_path_factory.mktemp("given") / "ball.mp4"
-    scene = toyworld.Scene("ball", "red", "big", "slide", "rings", "sand", "clear", 0.3, 0.2, 40.0, 0.1, 0.8, 0.6)
+    ball = toyworld.Subject("ball", "red", "big", "slide", 0.3, 0.2, 40.0, 0.1, 0.8, scale=1.2)
+    scene = toyworld.Scene((ball,), toyworld.FLOOR, "rings", "sand", "clear")
     frames = toyworld.record(scene, Rig(RIG.cameras[:1]), num_frames=51, size=192).frames[0]
     write_mp4(path, frames, 24.0, {})
     return path

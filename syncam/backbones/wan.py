@@ -23,12 +23,8 @@ from diffusers import (
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  a saved pipeline is reloaded through this name
-from diffusers.models.normalization import FP32LayerNorm
 from diffusers.models.transformers.transformer_wan import (
-    WanAttention,
-    WanAttnProcessor,
     WanTransformer3DModel,
-    WanTransformerBlock,
 )
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from einops import reduce, repeat
@@ -36,105 +32,19 @@ from torch import nn
 
 from syncam.backbones.base import Backbone
 from syncam.backbones.samplers import ConsistencyScheduler, FlowMatchScheduler
-from syncam.backbones.upstream import from_published_names, register_block
+from syncam.backbones.upstream import from_published_names
+from syncam.backbones.wan_block import MultiViewWanBlock
 from syncam.backbones.wan_embeddings import Float64Timesteps, FlowMapEmbedding, MultiViewWanRope
 from syncam.model_card import ModelCard
 from syncam.multiview import (
     CAMERA_DIM,
-    POSE_DIM,
     MultiViewTransformer,
     each_alone,
-    in_slices,
     start_untrained,
-    views_meet,
-    views_part,
 )
 from syncam.shot import ResolvedShot
 
 NUM_TRAIN_TIMESTEPS = 1000  # a timestep is the noise level sigma times this
-
-
-class MultiViewWanBlock(WanTransformerBlock):
-    """A Wan block in which the views meet between self-attention and cross-attention."""
-
-    views_at_a_time: int | None = None  # see MultiViewTransformer.set_chunking
-    frames_at_a_time: int | None = None
-
-    def __init__(
-        self,
-        dim: int,
-        ffn_dim: int,
-        num_heads: int,
-        qk_norm: str,
-        cross_attn_norm: bool,
-        eps: float,
-        camera_dim: int = POSE_DIM,
-    ):
-        super().__init__(dim, ffn_dim, num_heads, qk_norm, cross_attn_norm, eps)
-        self.norm_mvs = FP32LayerNorm(dim, eps, elementwise_affine=False)
-        self.cam_encoder = nn.Linear(camera_dim, dim)
-        self.mvs_attn = WanAttention(
-            dim=dim, heads=num_heads, dim_head=dim // num_heads, eps=eps, processor=WanAttnProcessor()
-        )
-        self.projector = nn.Linear(dim, dim)
-        self.scale_shift_table_mvs = nn.Parameter(torch.zeros(1, 3, dim))
-
-    @torch.no_grad()
-    def start_from_base(self) -> None:
-        """Initialise the new parts as published: attention and modulation from the block's own, ends at zero."""
-        self.mvs_attn.load_state_dict(self.attn1.state_dict())
-        self.scale_shift_table_mvs.copy_(self.scale_shift_table[:, :3])
-        start_untrained(self.cam_encoder, self.projector)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        temb: torch.Tensor,
-        rotary_emb: tuple[torch.Tensor, ...],
-    ) -> torch.Tensor:
-        if len(rotary_emb) == 2:  # no cameras: the stock block
-            return super().forward(hidden_states, encoder_hidden_states, temb, rotary_emb)
-        *base_rope, view_cos, view_sin, cameras = rotary_emb
-        _, num_views, num_frames, _, _ = cameras.shape
-        embedded_cameras = self.cam_encoder(cameras.flatten(0, 1))
-
-        def attend_within_views(hidden_states, temb):
-            shift, scale, gate = (self.scale_shift_table + temb.float())[:, :3].chunk(3, dim=1)
-            normed = (self.norm1(hidden_states.float()) * (1 + scale) + shift).type_as(hidden_states)
-            update = self.attn1(normed, None, None, base_rope)
-            return (hidden_states.float() + update * gate).type_as(hidden_states)
-
-        def attend_across_views(frames, embedded_cameras):
-            return self.attend_across_views(frames, temb, (view_cos, view_sin), embedded_cameras, num_views)
-
-        def attend_to_text(hidden_states, encoder_hidden_states, temb):
-            shift, scale, gate = (self.scale_shift_table + temb.float())[:, 3:].chunk(3, dim=1)
-            normed = self.norm2(hidden_states.float()).type_as(hidden_states)
-            hidden_states = hidden_states + self.attn2(normed, encoder_hidden_states, None, None)
-            normed = (self.norm3(hidden_states.float()) * (1 + scale) + shift).type_as(hidden_states)
-            return (hidden_states.float() + self.ffn(normed).float() * gate).type_as(hidden_states)
-
-        hidden_states = in_slices(attend_within_views, self.views_at_a_time, 0, hidden_states, temb)
-        hidden_states = in_slices(  # no name for the input: it is gone as soon as the output is there
-            attend_across_views,
-            self.frames_at_a_time,
-            1,
-            hidden_states.unflatten(1, (num_frames, -1)),
-            embedded_cameras,
-        ).flatten(1, 2)
-        return in_slices(attend_to_text, self.views_at_a_time, 0, hidden_states, encoder_hidden_states, temb)
-
-    def attend_across_views(self, frames, temb, view_rope, embedded_cameras, num_views: int) -> torch.Tensor:
-        """frames (b v, f, s, d), all or some of a video's, and their cameras (b v, f, 1 or s, d) -> (b v, f, s, d)."""
-        shift, scale, gate = (self.scale_shift_table_mvs + temb[:, :3].float()).unsqueeze(2).chunk(3, dim=1)
-        normed = (self.norm_mvs(frames.float()) * (1 + scale) + shift).type_as(frames) + embedded_cameras
-        met = self.mvs_attn(views_meet(normed, num_views), None, None, view_rope)
-        update = views_part(self.projector(met), num_views, frames.shape[1])
-        return (frames.float() + update * gate).type_as(frames)
-
-
-register_block(MultiViewWanBlock, return_hidden_states_index=0)
 
 
 class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):

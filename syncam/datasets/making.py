@@ -7,7 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,7 +107,7 @@ def render_dataset(
     moving: float = 0.0,
     seed: int = 0,
     rings: bool = False,
-    num_subjects: int | None = None,
+    num_subjects: int = 1,
     layers: Sequence[str] = (),
     on: str | None = None,
     num_workers: int | None = None,
@@ -116,8 +116,8 @@ def render_dataset(
 
     Args: ``address``, ``on``, ``num_workers``: see :func:`generate_dataset`. ``moving``: how many of the cameras move
         (only v2 can hold such). ``num_frames``, ``size``: the world's own. ``rings``: each scene's cameras stand on one
-        of the published rings of 36, at random; otherwise anywhere. ``num_subjects``: 1 or 2 in every scene; otherwise
-        some have two. ``layers``: ``depth`` and ``masks``, see ``LAYERS``; in ``depth/cam01.npz`` beside the clips.
+        of the published rings of 36, at random; otherwise anywhere. ``num_subjects``: 1 or 2 in every scene.
+        ``layers``: ``depth`` and ``masks``, see ``LAYERS``; in ``depth/cam01.npz`` beside the clips.
     Returns: how many scenes failed.
     Raises: ValueError naming the option that cannot be.
     """
@@ -146,13 +146,7 @@ def render_dataset(
     for split, number in (("train", num_scenes), ("val", num_val_scenes)):
         for index in range(1, number + 1):
             rng = random.Random(f"dataset {seed} {split} {index}")
-            scene = toyworld.Scene.sample(rng)
-            if num_subjects == 2 and len(scene.subjects) == 1:
-                other = toyworld.Subject.sample(rng)
-                beside = replace(other, x_m=other.x_m - 0.9)
-                scene = replace(scene, subjects=(replace(scene.subject, x_m=scene.subject.x_m + 0.9), beside))
-            elif num_subjects == 1:
-                scene = replace(scene, subjects=scene.subjects[:1])
+            scene = toyworld.Scene.sample(rng, num_subjects=num_subjects)
             if rings:
                 ring = read_cameras(rng.choice(RINGS)).cameras
                 cameras = tuple(ring[place] for place in sorted(rng.sample(range(36), num_views)))

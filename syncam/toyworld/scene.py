@@ -171,8 +171,8 @@ class Subject:
 
 
 # Of the scenes that models are trained on: plain shapes among the subjects, animals in their own colour, floors among
-# the places, and a second subject.
-SHAPE_SHARE, NATURAL_SHARE, FLOOR_SHARE, PAIR_SHARE = 0.15, 0.65, 0.2, 0.0
+# the places.
+SHAPE_SHARE, NATURAL_SHARE, FLOOR_SHARE = 0.15, 0.65, 0.2
 TRAINED_ANIMALS = ("horse", "elephant", "giraffe", "cow", "fox", "penguin")
 
 
@@ -187,7 +187,7 @@ class Scene:
     sky: str
 
     @classmethod
-    def sample(cls, rng: random.Random, **asked: str) -> Scene:
+    def sample(cls, rng: random.Random, num_subjects: int = 1, **asked: str) -> Scene:
         """A random scene; attributes in ``asked`` are kept (``kind="horse", place="meadow"``; of the first subject)."""
         about = {name: asked.pop(name) for name in ("kind", "colour", "size", "motion") if name in asked}
         first = Subject.sample(rng, **about)
@@ -200,7 +200,7 @@ class Scene:
             "sky": rng.choice(tuple(SKIES)),
         } | asked
         subjects: tuple[Subject, ...] = (first,)
-        if rng.random() < PAIR_SHARE:
+        if num_subjects == 2:  # one on each side
             other = Subject.sample(rng)
             subjects = (replace(first, x_m=first.x_m + 0.9), replace(other, x_m=other.x_m - 0.9))
         return cls(subjects, **drawn)
