@@ -46,7 +46,7 @@ def write_scene(
         for layer, arrays in (layers or {}).items():
             (unfinished / layer).mkdir()
             for label, array in zip(clip_names(layout, job.cameras), arrays, strict=True):
-                np.savez_compressed(unfinished / layer / f"{label}.npz", **{layer: array})
+                np.savez_compressed(unfinished / layer / f"{label}.npz", **{layer: array})  # type: ignore[arg-type]  # numpy takes any name
         files = export_cameras(named_plainly(job.cameras), f"syncamvideo-{layout}", num_frames=num_frames)
         (cameras,) = files.values()
         if layout == "v2":
