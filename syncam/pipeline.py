@@ -52,8 +52,7 @@ class Pipeline:
             on_cpu = self.device.type == "cpu"
             offload = "none" if on_cpu else choose_offload(component_bytes(pipe), free_bytes(self.device))
         if offload == "none":
-            with loading.quietly():
-                pipe.to(self.device)
+            pipe.to(self.device)
         elif offload == "model":
             pipe.enable_model_cpu_offload(device=self.device)
         else:

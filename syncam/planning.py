@@ -19,6 +19,7 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -320,7 +321,7 @@ class Planner:
         config = own_config(transformer.config)
         config |= {"num_layers": num_layers or config["num_layers"]}
         with torch.device("meta"):
-            model = type(transformer).from_config(config).to(transformer.dtype)
+            model = nn.Module.to(type(transformer).from_config(config), transformer.dtype)  # diffusers' own warns
             model.set_chunking(*chunks)
             shape = self.backbone.latent_shape(num_frames, width, height)
             latents = torch.empty(num_views, *shape, dtype=model.dtype)
@@ -348,7 +349,7 @@ class Planner:
             width, height = min(width, vae.tile_sample_min_width), min(height, vae.tile_sample_min_height)
         scale, frames = pipe.vae_scale_factor_spatial, min(3, (card.num_frames - 1) // card.frames_per_latent + 1)
         with torch.device("meta"):
-            empty = type(vae).from_config(vae.config).to(vae.dtype)
+            empty = nn.Module.to(type(vae).from_config(vae.config), vae.dtype)
             latents = torch.empty(1, pipe.transformer.config.in_channels, frames, height // scale, width // scale)
             return (width, height), cost_of(lambda: empty.decode(latents.to(vae.dtype))), frames
 

@@ -53,7 +53,7 @@ LOCAL: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def _quietly() -> Iterator[None]:
     """No bars, and no warning of any component class that is not diffusers' own; afterwards all is as it was before."""
     verbosity, libraries = diffusers_logging.get_verbosity(), (diffusers_logging, transformers_logging)
     had_bars = [library for library in libraries if library.is_progress_bar_enabled()]
@@ -68,7 +68,7 @@ def quietly() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-@quietly()
+@_quietly()
 def load(kind: type[Backbone], card: ModelCard, folder: Path, dtype: torch.dtype) -> Backbone:
     """A complete model from a folder in diffusers layout.  Raises: ValueError if it is not what it should be."""
     _check(
@@ -80,7 +80,7 @@ def load(kind: type[Backbone], card: ModelCard, folder: Path, dtype: torch.dtype
     return kind(card, pipe)
 
 
-@quietly()
+@_quietly()
 def assemble(
     kind: type[Backbone],
     card: ModelCard,
