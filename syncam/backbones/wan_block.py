@@ -43,7 +43,7 @@ class MultiViewWanBlock(WanTransformerBlock):
         self.scale_shift_table_mvs.copy_(self.scale_shift_table[:, :3])
         start_untrained(self.cam_encoder, self.projector)
 
-    def forward(
+    def forward(  # type: ignore[override]  # the stock block is typed for one tensor, and is given two
         self,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
@@ -51,7 +51,7 @@ class MultiViewWanBlock(WanTransformerBlock):
         rotary_emb: tuple[torch.Tensor, ...],
     ) -> torch.Tensor:
         if len(rotary_emb) == 2:  # no cameras: the stock block
-            return super().forward(hidden_states, encoder_hidden_states, temb, rotary_emb)
+            return super().forward(hidden_states, encoder_hidden_states, temb, rotary_emb)  # type: ignore[arg-type]
         *base_rope, view_cos, view_sin, cameras = rotary_emb
         _, num_views, num_frames, _, _ = cameras.shape
         embedded_cameras = self.cam_encoder(cameras.flatten(0, 1))

@@ -156,8 +156,14 @@ def render_dataset(
 
     options = {"num_views": num_views, "num_frames": num_frames, "size": size, "moving": moving, "seed": seed}
     given = {"rings": rings, "num_subjects": num_subjects, "layers": sorted(layers)}
-    options |= {name: value for name, value in given.items() if value}
-    about = {"made_with": "the toy world", **options, "fps": toyworld.FPS, "hfov_deg": toyworld.HFOV_DEG}
+    options_given = {name: value for name, value in given.items() if value}
+    about = {
+        "made_with": "the toy world",
+        **options,
+        **options_given,
+        "fps": toyworld.FPS,
+        "hfov_deg": toyworld.HFOV_DEG,
+    }
     maker = ToyRenderer(address, layout, num_frames, size, tuple(layers))
     failed = _make(address, layout, about, jobs, maker, on, num_workers)
     if layout == "v1":
