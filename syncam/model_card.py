@@ -297,7 +297,9 @@ def _card_of_weights(path: Path) -> ModelCard:
     published = KNOWN_MODELS["wan2.1-1.3b"]
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        if file.read(1) != b"{":  # not a .safetensors: a checkpoint of PyTorch, or what will be refused as neither
+        if file.read(1) != b"{":  # a checkpoint of PyTorch, or what will be refused as none
+            if path.suffix == ".safetensors":
+                raise ValueError("it is no safetensors file")
             return published
         file.seek(8)
         header = json.loads(file.read(min(size, 64 << 20)))

@@ -311,7 +311,12 @@ class Planner:
             rows.append(features(num_views, frames, tokens))
             counted.append(self.count_step(num_views, card.width, height, num_frames, chunks).peak_bytes)
         weights, *_ = np.linalg.lstsq(np.array(rows), np.array(counted, float), rcond=None)
-        return lambda batch, frames, tokens: int(np.dot(features(batch, frames, tokens), weights))
+
+        def step_bytes(batch: int, frames: int, tokens: int) -> int:
+            # far below the counted sizes a line may fall under what goes from block to block at the least
+            return max(self._hidden_bytes(batch * tokens), int(np.dot(features(batch, frames, tokens), weights)))
+
+        return step_bytes
 
     def count_step(
         self, num_views: int, width: int, height: int, num_frames: int, chunks, num_layers: int | None = 1

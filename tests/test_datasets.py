@@ -241,7 +241,9 @@ def test_a_mistake_is_one_line_before_anything_is_made(arguments, said, tmp_path
 
 
 def test_a_dataset_is_trained_on_for_a_few_steps_without_its_broken_clip(tmp_path, capfd):
-    from syncam.training.embedded import EmbeddedConfig, LatentScenes, train_embedded
+    from syncam.training.config import EmbeddedConfig
+    from syncam.training.embedded import train_embedded
+    from syncam.training.latents import LatentScenes, subject_weight
 
     root = rendered(tmp_path / "toy", num_frames=17)
     mp4 = sorted(scene_folder(root, "v2", "train", "scene1").rglob("*.mp4"))[1]
@@ -254,11 +256,11 @@ def test_a_dataset_is_trained_on_for_a_few_steps_without_its_broken_clip(tmp_pat
     assert capfd.readouterr().err.count(f"{mp4.name} skipped: it is cut short") == 1
     scenes = LatentScenes(config)
     assert scenes.refresh() == 1 and scenes.num_views == 3
-    _, c2w, (caption,), weight = scenes.batch(random.Random(0), 1, 3)
+    _, c2w, (caption,), geometry = scenes.batch(random.Random(0), 1, 3)
     (whole,) = (scene for scene in SynCamVideo(root).scenes() if scene.name == "scene2")
     places = {tuple(clip.camera.c2w(np.zeros(1))[0, :3, 3].round(4)) for clip in whole.clips}
     assert {tuple(pose.round(4)) for pose in c2w[0, :, 0, :3, 3].double().numpy()} == places
-    assert caption == whole.caption and (weight == 1).all()
+    assert caption == whole.caption and (subject_weight(geometry) == 1).all()
     with pytest.raises(ValueError, match="was begun on"):
         LatentScenes(replace(config, data=None)).refresh()
 

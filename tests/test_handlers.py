@@ -1,6 +1,5 @@
 """What happens on the page's events, without a browser: values by name in, changes by name out."""
 
-import asyncio
 import time
 from types import SimpleNamespace
 from urllib.parse import parse_qsl
@@ -12,6 +11,7 @@ from syncam.rig_formats import export_cameras, read_rig, to_document  # noqa: E4
 from syncam.studio.handlers import Handlers, fields_for  # noqa: E402
 from syncam.studio.layout import SETTINGS  # noqa: E402
 from syncam.studio.settings import FIELDS, from_query  # noqa: E402
+from tests.coroutines import run_async  # noqa: E402
 
 ME = SimpleNamespace(session_hash="me", query_params={})  # as much of a request as is looked at
 
@@ -41,7 +41,7 @@ def run(handlers: Handlers, **given) -> tuple[dict, list[dict], dict]:
     async def follow():
         return [changes async for changes in handlers.follow(page)]
 
-    return begun, asyncio.run(follow()), handlers.finish(page, ME)
+    return begun, run_async(follow()), handlers.finish(page, ME)
 
 
 def test_a_run_is_begun_followed_and_shown(handlers):
@@ -68,7 +68,7 @@ def test_a_stopped_run_leaves_the_result_that_was_shown(handlers):
     async def follow():
         return [changes async for changes in handlers.follow(page)]
 
-    assert "Your previous result is still here" in asyncio.run(follow())[-1]["running"]
+    assert "Your previous result is still here" in run_async(follow())[-1]["running"]
     finished = handlers.finish(page, ME)
     assert "player" not in finished and finished["last_result"] == "example"
 

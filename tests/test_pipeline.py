@@ -139,7 +139,7 @@ def test_the_recipe_says_everything_that_decides_the_frames(embedded):
         ({"seed": 2**64}, "seed"),
         ({"seed": "x"}, "seed must be a whole number"),
         ({"negative_prompt": 5}, "negative prompt must be text"),
-        ({"solver": "ddim"}, "solver must be one of euler, unipc, dpm for embedded"),
+        ({"solver": "ddim"}, "solver must be one of euler, unipc, dpm, lcm, trigflow for embedded"),
     ],
 )
 def test_bad_values_are_refused_before_anything_runs(embedded, settings, says):
@@ -557,7 +557,7 @@ def test_what_the_hub_answers_is_said(status, says, monkeypatch):
     def answer(*args, **kwargs):
         raise HfHubHTTPError("busy", response=response)
 
-    monkeypatch.setattr("syncam.checkpoints.snapshot_download", answer)
+    monkeypatch.setattr("syncam.backbones.folder.snapshot_download", answer)
     with pytest.raises(ConnectionError, match=f"THUDM/CogVideoX-2b could not be had .*{says}"):
         Pipeline.load("cogvideox-2b")
 
@@ -566,7 +566,7 @@ def test_a_hub_that_does_not_answer_is_said(monkeypatch):
     def stall(*args, **kwargs):
         raise httpx.ReadTimeout("the read operation timed out")
 
-    monkeypatch.setattr("syncam.checkpoints.hf_hub_download", stall)
+    monkeypatch.setattr("syncam.backbones.folder.hf_hub_download", stall)
     with pytest.raises(ConnectionError, match="SynCamMaster-Wan2.1 could not be had .*timed out"):
         Pipeline.load("wan2.1-1.3b")
 

@@ -164,7 +164,7 @@ def test_a_free_camera_anywhere_is_drawn_shared_saved_and_opened_again(distance,
     assert rig_from(to_document(rig)).cameras == rig.cameras
     assert len(rig_figure(rig).data) == 5
     query = dict(parse_qsl(to_query({"prompt": "a ball", "rig": to_document(rig), "seed": 1})))
-    assert from_query(query)["rig"] == to_document(rig)
+    assert from_query(query)[0]["rig"] == to_document(rig)
     video = MultiViewVideo(np.zeros((3, 5, 32, 48, 3), np.uint8), rig, 16, 50.0)
     video.save(tmp_path)
     assert MultiViewVideo.load(tmp_path).rig.cameras == rig.cameras

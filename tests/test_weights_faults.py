@@ -84,7 +84,7 @@ def test_34_a_hostile_pickle_is_refused_from_the_command_line_and_not_executed(t
                 "--base",
                 str(tmp_path),
                 "--out",
-                str(tmp_path),
+                str(tmp_path / "result"),
             ]
         )
     said = capsys.readouterr().err

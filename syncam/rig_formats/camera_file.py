@@ -121,7 +121,10 @@ class CameraFile:
             raise ValueError(f"This file has {total} cameras; pick up to {MAX_VIEWS}. {self.note}")
         if isinstance(choice, int) and not 1 <= choice <= min(total, MAX_VIEWS):
             raise ValueError(f"pick 1 to {min(total, MAX_VIEWS)} of this file's {total} cameras, got {choice}")
-        return Rig(self.pick(choice).cameras, self.title)
+        picked = self.pick(choice).cameras
+        if len(picked) > MAX_VIEWS:
+            raise ValueError(f"pick 1 to {MAX_VIEWS} cameras, got {len(picked)}")
+        return Rig(picked, self.title)
 
     def pick(self, choice: int | Sequence[int] | None = None) -> CameraFile:
         """The same file with some of its cameras, in the order given.

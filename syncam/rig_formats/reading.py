@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from syncam.cameras import Rig
+from syncam.cameras import MAX_VIEWS, Rig
 from syncam.rig_formats.camera_file import CameraFile
 from syncam.rig_formats.content import Content
 from syncam.rig_formats.folders import read_archive, read_folder
@@ -45,7 +45,10 @@ def read_cameras(source: str | Path) -> CameraFile:
     if text.startswith(("{", "[", "#", '"""')):
         return parse_cameras(source.encode("utf-8", "surrogatepass"))
     if "," in text and len(text) <= 4000:
-        return CameraFile(Rig.from_text(text).cameras, "text", f"Read as {TEXT_TITLE}.")
+        cameras = Rig.from_text(text).cameras
+        if len(cameras) > MAX_VIEWS:
+            raise ValueError(f"a rig written out has 1 to {MAX_VIEWS} cameras, got {len(cameras)}")
+        return CameraFile(cameras, "text", f"Read as {TEXT_TITLE}.")
     raise ValueError(
         f"not a rig: {text!r:.60}. Give a preset's name ({', '.join(list_presets())}), "
         '"distance,elevation,azimuth; ..." such as "3,0,0;3,0,30", or a camera file'
