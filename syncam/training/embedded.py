@@ -178,6 +178,7 @@ def save_model(model: TextToViews, config: EmbeddedConfig, trained: TrainedRange
         guidance_scale=1.0,
         source_guidance_scale=1.0,
         view_guidance_scale=1.5,
+        max_given_views=7,
         vocabulary=tuple(sorted(word for word in tokenizer.get_vocab() if word not in special)),
         note=f"A small model trained on {config.data.name}." if config.data else TOY_NOTE,
     )
