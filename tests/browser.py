@@ -90,7 +90,7 @@ class Visit:
         return self.find(".syn-player").get_attribute("data-result")
 
     def wait_result(self, other_than: str):
-        self.wait("id => ![undefined, id].includes(document.querySelector('.syn-player')?.dataset.result)", other_than, 90_000)
+        self.wait("id => ![undefined, id].includes(document.querySelector('.syn-player')?.dataset.result)", other_than, 180_000)
 
     def generate(self) -> str:
         before = self.result()
