@@ -81,7 +81,8 @@ class Visit:
     def wait_drawn(self, number: int, key: str, value: float):
         """Until the 3D view shows that camera with that value."""
         self.wait(
-            "([n, key, value]) => { const cameras = JSON.parse(document.querySelector('.syn-rig')?.dataset.drawn ?? '[]');"
+            "([n, key, value]) => {"
+            " const cameras = JSON.parse(document.querySelector('.syn-rig')?.dataset.drawn ?? '[]');"
             " return cameras[n - 1]?.[key] === value }",
             [number, key, value],
         )
@@ -90,7 +91,11 @@ class Visit:
         return self.find(".syn-player").get_attribute("data-result")
 
     def wait_result(self, other_than: str):
-        self.wait("id => ![undefined, id].includes(document.querySelector('.syn-player')?.dataset.result)", other_than, 180_000)
+        self.wait(
+            "id => ![undefined, id].includes(document.querySelector('.syn-player')?.dataset.result)",
+            other_than,
+            180_000,
+        )
 
     def generate(self) -> str:
         before = self.result()
