@@ -27,7 +27,14 @@ from syncam.shot import Shot
 from syncam.training.carry_over import carry_over
 from syncam.training.config import EmbeddedConfig
 from syncam.training.embedded import train_embedded
-from syncam.training.latents import CLOSE_UP, GEOMETRY_DIM, POSITION_UNIT_M, close_up, describe_geometry
+from syncam.training.latents import (
+    CLOSE_UP,
+    GEOMETRY_DIM,
+    POSITION_UNIT_M,
+    LatentScenes,
+    close_up,
+    describe_geometry,
+)
 from syncam.training.loop import given_views
 
 TINY = {
@@ -100,6 +107,25 @@ def test_a_close_up_holds_the_subject_and_the_rays_of_its_latents():
         for n in range(9)
     }
     assert len(anywhere) > 3
+
+
+def test_a_still_scene_is_one_moment_of_its_clip_with_the_cameras_of_that_moment(start):
+    scenes = LatentScenes(start("still", base_steps=0, multiview_steps=1))
+    scenes.refresh()
+    clips, poses = scenes.shards[0][:2]
+    where = {
+        clips[scene, view, :, frame].float().numpy().tobytes(): (scene, view, frame)
+        for scene, view, frame in np.ndindex(*clips.shape[:2], clips.shape[3])
+    }
+    moments = set()
+    for seed in range(12):
+        latents, c2w, _, geometry = scenes.batch(random.Random(seed), 1, 3, still=True)
+        assert latents.shape[2] == c2w.shape[2] == geometry.shape[2] == 1
+        found = [where[latent[:, 0].numpy().tobytes()] for latent in latents]
+        assert all(torch.equal(poses[s, v, f], pose[0]) for (s, v, f), pose in zip(found, c2w[0], strict=True))
+        assert len({(scene, frame) for scene, _, frame in found}) == 1
+        moments.add(found[0][2])
+    assert len(moments) > 2
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

@@ -84,4 +84,5 @@ class EmbeddedConfig(TrainConfig):
     components: int = 192  # numbers in a latent
     geometry_weight: float = 0.1  # of predicting parts and places from inside the network, beside the latents
     geometry_until: float = 0.67  # of a stage's steps
+    stills_until: float = 0.7  # of a stage's steps: scenes are shown at one moment, so that far more of them fit a step
     least_noise: float = 0.3  # below this noise level an error counts no more than at it

@@ -52,6 +52,7 @@ VIEW_IDS = 8  # views are numbered at random among these while training, so that
 STAGES = ("base", "multiview")
 TOY_RANGE = TrainedRange(toyworld.DISTANCE_M, toyworld.ELEVATION_DEG, 360.0, 4, moving_cameras=True)
 TOY_NOTE = "A small model trained on a rendered toy world: animals and plain shapes on the move."
+STILLS = 3  # times as many scenes fill a step where each is shown at one moment
 LOOKS = ("far", "subject", "close", "subject")  # what the steps of training show, in turn
 
 
@@ -198,8 +199,11 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
     num_views = min(num_views, dataset.num_views)
     look = LOOKS[step % len(LOOKS)]
     closely = look != "far"
-    num_scenes = max(1, config.views_per_step // (num_views * (4 if look == "close" else 1)))  # as many tokens in each
-    latents, c2w, captions, geometry = dataset.batch(rng, num_scenes, num_views)
+    num_steps = config.base_steps if stage == "base" else config.multiview_steps
+    still = step < config.stills_until * num_steps
+    num_views_in_all = config.views_per_step * (STILLS if still else 1) // (4 if look == "close" else 1)
+    num_scenes = max(1, num_views_in_all // num_views)  # a step has as many tokens with each look
+    latents, c2w, captions, geometry = dataset.batch(rng, num_scenes, num_views, still)
     weight = subject_weight(geometry)
     lens = Intrinsics.from_hfov(toyworld.HFOV_DEG, LATENTS, LATENTS).K
     lenses = torch.from_numpy(lens).expand(len(latents), -1, -1)
@@ -215,7 +219,6 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
         view_ids = torch.tensor(rng.sample(range(VIEW_IDS), num_views))
         sigma[given_views(len(captions), num_views, config, generator)] = 0.0
     noise = torch.randn(latents.shape, generator=generator)
-    num_steps = config.base_steps if stage == "base" else config.multiview_steps
     told = config.geometry_weight if step < config.geometry_until * num_steps and not config.data else 0.0
     return tokens, latents, cameras, view_ids, noise, sigma, weight, geometry, torch.tensor(told)
 

@@ -209,17 +209,19 @@ class LatentScenes:
         moving = any(bool((c2w != c2w[:, :, :1]).any()) for c2w in poses)
         return TrainedRange((near, far), (low, high), 360.0, min(4, self.num_views), moving)
 
-    def batch(self, rng: random.Random, num_scenes: int, num_views: int):
+    def batch(self, rng: random.Random, num_scenes: int, num_views: int, still: bool = False):
         """Random scenes, random views of each: latents (b v, c, f, h, w), c2w (b, v, f, 4, 4), captions, geometry
-        (b v, GEOMETRY_DIM, f, h, w)."""
+        (b v, GEOMETRY_DIM, f, h, w). Of a still scene one latent frame, the same of all its views: f is 1."""
         latents, poses, geometry, captions = [], [], [], []
         for _ in range(num_scenes):
             shard_latents, shard_poses, shard_geometry, scenes = rng.choice(self.shards)
             number = rng.randrange(len(scenes))
             views = rng.sample(range(shard_latents.shape[1]), num_views)
-            latents.append(shard_latents[number, views])
-            poses.append(shard_poses[number, views])
-            geometry.append(shard_geometry[number, views])
+            frame = rng.randrange(shard_latents.shape[3]) if still else None
+            frames = slice(frame, None if frame is None else frame + 1)
+            latents.append(shard_latents[number, views][:, :, frames])
+            poses.append(shard_poses[number, views][:, frames])
+            geometry.append(shard_geometry[number, views][:, :, frames])
             captions.append(scenes[number].caption(rng))
         return torch.cat(latents).float(), torch.stack(poses), captions, torch.cat(geometry).float()
 
