@@ -62,9 +62,11 @@ def cgroup_free_bytes(root: Path, own: Path) -> list[int]:
         if controllers not in ("", "memory"):
             continue
         mount = root / controllers
-        for group in (mount / path.lstrip("/"), *(mount / path.lstrip("/")).parents):
+        innermost = mount / path.lstrip("/")
+        groups = [innermost, *innermost.parents]
+        for group in groups[: len(groups) - len(mount.parents)]:
             for limit_file, usage_file, droppable in CGROUP_FILES:
-                if group.is_relative_to(mount) and (group / limit_file).is_file():
+                if (group / limit_file).is_file():
                     limit, used = (group / limit_file).read_text().strip(), int((group / usage_file).read_text())
                     statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
                     if limit != "max":

@@ -262,9 +262,13 @@ class Planner:
 
     def _text_flops(self, shot: ResolvedShot) -> float:
         """Of encoding the prompt and, for guidance, the negative one: each token goes through every weight once."""
+        return 2.0 * self._text_weights * self.backbone.text_shape()[0] * (1 + shot.is_guided_by_text)
+
+    @cached_property
+    def _text_weights(self) -> int:
+        """How many numbers the text encoder multiplies with."""
         encoder = self.backbone.pipe.text_encoder
-        weights = sum(p.numel() for p in encoder.parameters()) - encoder.get_input_embeddings().weight.numel()
-        return 2.0 * weights * self.backbone.text_shape()[0] * (1 + shot.is_guided_by_text)
+        return sum(p.numel() for p in encoder.parameters()) - encoder.get_input_embeddings().weight.numel()
 
     def _preview_flops(self, shot: ResolvedShot, num_views: int, num_latents: int, decode: Cost) -> float:
         """Of the coarse pictures: every step decodes half of each view, or plain pictures are encoded once."""
@@ -286,9 +290,13 @@ class Planner:
 
     def _hidden_bytes(self, tokens: int) -> int:
         """Of what goes from block to block."""
+        return tokens * self._token_bytes
+
+    @cached_property
+    def _token_bytes(self) -> int:
         transformer = self.backbone.pipe.transformer
         width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
-        return tokens * width * transformer.dtype.itemsize
+        return width * transformer.dtype.itemsize
 
     def _measure_step_bytes(self, chunks: tuple[int | None, int | None]) -> Callable[[int, int, int], int]:
         """Peak bytes of one forward as a function of views in the batch, latent frames, and tokens of a view.

@@ -37,7 +37,7 @@ class Visit:
     def assert_nothing_went_wrong(self):
         faults, self.faults = self.faults, []
         hosts, self.hosts = self.hosts - {None}, set()
-        assert not faults
+        assert not faults, faults
         assert hosts <= {"127.0.0.1", "localhost"}, "a request left this machine"
 
     def _listen(self, message):
@@ -50,6 +50,13 @@ class Visit:
 
     def open(self, url: str, query: dict | None = None):
         self.page.goto(url + (f"?{urlencode(query)}" if query else ""))
+        self._arrive()
+
+    def reload(self):
+        self.page.reload()
+        self._arrive()
+
+    def _arrive(self):
         # A page that is left says that its connection broke: nothing to hold against it.
         self.faults = [fault for fault in self.faults if not re.search("AbortError|Connection errored out", fault)]
         self.page.wait_for_selector(".syn-rig[data-drawn]", timeout=120_000)

@@ -274,7 +274,7 @@ def test_settings_survive_a_reload_and_a_link_does_not_come_back_over_them(visit
     expect(me.find("#syn-seed input")).to_have_value("9")
     me.page.get_by_label("Prompt", exact=True).fill("a blue cube")
     me.wait("() => localStorage.getItem('syncam-settings')?.includes('a blue cube')")
-    me.page.reload()
+    me.reload()
     me.wait_drawn(2, "azimuth_deg", 20)
     expect(me.page.get_by_label("Prompt", exact=True)).to_have_value("a blue cube")
     expect(me.find("#syn-seed input")).to_have_value("9")

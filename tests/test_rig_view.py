@@ -85,11 +85,13 @@ def test_a_camera_is_dragged_over_its_sphere_and_back_in_one_step(me):
     "name, field", [("azimuth", "azimuth_deg"), ("elevation", "elevation_deg"), ("distance", "distance_m")]
 )
 def test_each_handle_moves_its_own_number_only(me, name, field):
-    before = me.drawn()[0]
+    before = settled(me)[0]
     x, y = me.page.evaluate(KNOB, name)
     sx, sy = spot(me, 1)
     away = np.array([x - sx, y - sy]) / np.hypot(x - sx, y - sy)
     drag(me, (x, y), 30 * away)
+    changed = "([field, value]) => JSON.parse(document.querySelector('.syn-rig').dataset.drawn)[0][field] !== value"
+    me.wait(changed, [field, before[field]], 20_000)
     after = settled(me)[0]
     assert after[field] > before[field]
     assert {**after, field: before[field]} == before

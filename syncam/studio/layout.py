@@ -229,7 +229,8 @@ def _wire(page: gr.Blocks, components: Components, handlers: Handlers) -> None:
 
     started = ("job_id", "last_result", "seed", "generate", "stop")
     begun = c["generate"].click(**event(handlers.begin, ["new_seed", *SETTINGS], started), **queued)
-    begun.then(None, js="() => window.syncam.enableGenerate()", api_visibility="private")
+    for ended in (begun.success, begun.failure):
+        ended(None, js="() => window.syncam.enableGenerate()", api_visibility="private")
     begun.success(None, js="() => window.syncam.showWatch()", api_visibility="private")
     begun.success(**follow).then(**finish).then(**describe)
     c["stop"].click(**event(handlers.stop, ["job_id"]), **unqueued)

@@ -39,9 +39,7 @@
   // Generate can't be pressed again before the server has answered: two quick clicks are one run.
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("#syn-generate");
-    if (!button) return;
-    setTimeout(() => (button.disabled = true));
-    setTimeout(() => (button.disabled = false), 3000); // whatever became of the click: a refusal is not heard of here
+    if (button) setTimeout(() => (button.disabled = true));
   });
   studio.enableGenerate = () => {
     const button = document.querySelector("#syn-generate");
