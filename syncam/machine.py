@@ -64,7 +64,7 @@ def cgroup_free_bytes(root: Path, own: Path) -> list[int]:
         mount = root / controllers
         innermost = mount / path.lstrip("/")
         groups = [innermost, *innermost.parents]
-        for group in groups[: len(groups) - len(mount.parents)]:
+        for group in groups[: groups.index(mount) + 1]:
             for limit_file, usage_file, droppable in CGROUP_FILES:
                 if (group / limit_file).is_file():
                     limit, used = (group / limit_file).read_text().strip(), int((group / usage_file).read_text())

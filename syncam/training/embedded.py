@@ -201,8 +201,8 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
     closely = look != "far"
     num_steps = config.base_steps if stage == "base" else config.multiview_steps
     still = step < config.stills_until * num_steps
-    num_views_in_all = config.views_per_step * (STILLS if still else 1) // (4 if look == "close" else 1)
-    num_scenes = max(1, num_views_in_all // num_views)  # a step has as many tokens with each look
+    views_per_step = config.views_per_step * (STILLS if still else 1)
+    num_scenes = max(1, views_per_step // (num_views * (4 if look == "close" else 1)))  # as many tokens in each
     latents, c2w, captions, geometry = dataset.batch(rng, num_scenes, num_views, still)
     weight = subject_weight(geometry)
     lens = Intrinsics.from_hfov(toyworld.HFOV_DEG, LATENTS, LATENTS).K

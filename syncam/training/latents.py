@@ -217,8 +217,8 @@ class LatentScenes:
             shard_latents, shard_poses, shard_geometry, scenes = rng.choice(self.shards)
             number = rng.randrange(len(scenes))
             views = rng.sample(range(shard_latents.shape[1]), num_views)
-            frame = rng.randrange(shard_latents.shape[3]) if still else None
-            frames = slice(frame, None if frame is None else frame + 1)
+            frame = rng.randrange(shard_latents.shape[3]) if still else 0
+            frames = slice(frame, frame + 1) if still else slice(None)
             latents.append(shard_latents[number, views][:, :, frames])
             poses.append(shard_poses[number, views][:, frames])
             geometry.append(shard_geometry[number, views][:, :, frames])
