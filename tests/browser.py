@@ -111,7 +111,7 @@ class Visit:
         return self.result()
 
     def put_back(self):
-        """The cameras, the viewpoint and the player as they were when the page was opened."""
+        """The cameras, which is selected, the viewpoint and the player as they were when the page was opened."""
         leave = "document.activeElement.blur()"
         self.page.evaluate(leave)
         self.page.keyboard.press("g")
@@ -121,4 +121,5 @@ class Visit:
         self.find("[data-preset=arc4]").click()
         self.wait_drawn(4, "azimuth_deg", 30)
         self.button("reset the 3D view").click()
+        self.find(".syn-spot").first.focus()  # which selects that camera
         self.page.evaluate(leave)

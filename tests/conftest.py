@@ -1,5 +1,6 @@
 """One running page for all tests that need one: the real model, a shipped-like example, its own output folder."""
 
+import logging
 import random
 from types import SimpleNamespace
 
@@ -23,6 +24,16 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem.startswith(SLOW_FILES) or {"browser", "studio"} & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def logging_put_back():
+    """A program that a test runs in this process sets up its log for good: the next test finds it as it was."""
+    logger = logging.getLogger("syncam")
+    handlers, level = logger.handlers, logger.level
+    yield
+    logger.handlers = handlers
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,7 @@ def test_with_the_base_frozen_only_what_the_module_added_is_trained(start):
 
 
 def test_the_loss_is_written_down_and_falls(start):
-    config = start("loss", base_steps=100, multiview_steps=0, views_per_step=4)
+    config = start("loss", base_steps=100, multiview_steps=0, views_per_step=2)
     with (config.out / "base_loss.csv").open() as file:
         (_, first), (step, last) = csv.reader(file)
     assert step == "100" and np.isfinite(float(first)) and float(last) < float(first)
