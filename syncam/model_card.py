@@ -218,8 +218,8 @@ class ModelCard:
         if shot.source_video is not None:
             given = (GivenView(0, shot.source_video), *given)
         if not given:
-            if len(shot.rig) > MAX_VIEWS and self._passes_missing:
-                raise ValueError(f"{len(shot.rig)} cameras, more than {MAX_VIEWS} at once: {self._passes_missing}")
+            if len(shot.rig) > MAX_VIEWS and (why := self.cannot_be_given(0, len(shot.rig))):
+                raise ValueError(f"{len(shot.rig)} cameras, more than {MAX_VIEWS} at once: {why}")
             return resolved
         if self.source_guidance_scale is None:
             raise ValueError(
@@ -231,8 +231,8 @@ class ModelCard:
             raise ValueError("a camera is given two videos; at most one is possible")
         if len(videos) == len(shot.rig):
             raise ValueError("a given video is what camera 1 sees: add a camera to see it from elsewhere")
-        if (len(videos) > self.max_given_views or len(shot.rig) > MAX_VIEWS) and self._passes_missing:
-            raise ValueError(f"{len(videos)} of {len(shot.rig)} cameras are given: {self._passes_missing}")
+        if why := self.cannot_be_given(len(videos), len(shot.rig)):
+            raise ValueError(f"{len(videos)} of {len(shot.rig)} cameras are given: {why}")
         asked = shot.source_guidance_scale
         scale = self.source_guidance_scale if asked is None else asked
         return replace(
@@ -241,12 +241,11 @@ class ModelCard:
             source_guidance_scale=checks.number("source guidance scale", scale, 0.0, MAX_GUIDANCE),
         )
 
-    @property
-    def _passes_missing(self) -> str:
-        """Why these weights can't add views to several given ones; empty if they can."""
+    def cannot_be_given(self, given: int, views: int) -> str:
+        """Why these weights can't make the rest of so many views where so many are given; empty if they can."""
         if self.source_guidance_scale is None:
             return f"the weights of {self.title} were not trained with given views"
-        if self.max_given_views < 2:
+        if self.max_given_views < 2 and (given > self.max_given_views or views > MAX_VIEWS):
             return f"the weights of {self.title} were trained with one given view, not with several"
         return ""
 

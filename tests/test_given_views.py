@@ -11,7 +11,7 @@ from syncam.__main__ import main
 from syncam.cameras import MAX_VIEWS, Rig
 from syncam.manifest import write_card
 from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS, ModelCard
-from syncam.passes import split_into_passes, with_more_cameras
+from syncam.passes import split_into_passes, with_more_cameras, with_views_between
 from syncam.pipeline import Pipeline
 from syncam.shot import GivenView, Progress, Shot, Stopped
 from syncam.video import MultiViewVideo
@@ -103,6 +103,19 @@ def test_more_cameras_than_eight_are_made_in_passes(pipeline, result):
     assert stopped.value.step == 4
     one, two = pipeline.plan(Shot("a ball", rig(0, 1, 2), **SMALL)), pipeline.plan(shot)
     assert two.num_views == 11 and two.seconds > 2 * one.seconds
+
+
+def test_views_between_those_of_a_result_leave_it_bit_for_bit(pipeline, result, tmp_path):
+    before = MultiViewVideo.load(result)
+    shot = with_views_between(result, 6, num_inference_steps=1)
+    assert [given.view for given in shot.given_views] == [0, 3, 5]
+    assert [camera.azimuth_deg for camera in shot.rig.cameras] == pytest.approx([0, 20, 40, 60, 90, 120])
+    pipeline.generate(shot).save(tmp_path / "six")
+    six = MultiViewVideo.load(tmp_path / "six")
+    assert np.array_equal(six.frames[[0, 3, 5]], before.frames)
+    again = with_views_between(tmp_path / "six", 12, num_inference_steps=1)
+    twelve = pipeline.generate(again)
+    assert np.array_equal(twelve.frames[[given.view for given in again.given_views]], six.frames)
 
 
 def test_the_command_line_adds_cameras_to_a_result(model, result, tmp_path):

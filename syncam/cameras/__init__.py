@@ -4,9 +4,10 @@ World: right-handed, z up, metres, origin at the scene's centre, which every orb
 Camera: OpenCV axes (x right, y down, z forward). Matrices are named ``x2y`` and compose so that inner names meet.
 
 ``poses`` matrices - ``lenses`` pinholes and others - ``kinds`` orbit, free and moving cameras - ``rig`` a shot's -
-``templates`` moves by name.
+``templates`` moves by name - ``between`` cameras between cameras.
 """
 
+from syncam.cameras.between import camera_between, with_cameras_between
 from syncam.cameras.kinds import (
     AZIMUTH_RANGE_DEG,
     DISTANCE_RANGE_M,
@@ -47,9 +48,11 @@ __all__ = [
     "TEMPLATES",
     "Template",
     "apply_template",
+    "camera_between",
     "interpolate_poses",
     "look_at_centre",
     "quaternions_of",
     "relative_to_first",
     "rotations_of",
+    "with_cameras_between",
 ]
