@@ -371,6 +371,20 @@ def test_stop_ends_a_run_within_a_step_and_leaves_nothing(studio):
     assert job.state == "stopped"
 
 
+def test_the_end_of_a_job_is_told_to_who_was_busy_with_an_earlier_change_when_it_came(studio):
+    resolved = studio.engine.card(studio.engine.default).resolve(quick_shot())
+    job, told = jobs.Job(resolved, studio.engine.default, Path("not-written")), []
+
+    async def watch():
+        async for _ in job.watch():
+            told.append(job.state)
+            if job.state == "waiting":
+                job.change(state="stopped")  # as another thread does, while this one still shows what it has seen
+
+    run_async(asyncio.wait_for(watch(), 10))
+    assert told == ["waiting", "stopped"]
+
+
 def test_a_run_that_nobody_watches_any_more_ends(studio, monkeypatch):
     monkeypatch.setattr(jobs, "UNWATCHED_SECONDS", 0.5)
     job = studio.engine.submit(quick_shot(steps=200))

@@ -66,8 +66,9 @@ class Job:
             self._watched = time.monotonic()
             if self._version != seen or self._watched - reported > HEARTBEAT_SECONDS:
                 seen, reported = self._version, self._watched
+                last = self.finished  # asked before: it may end while whoever watches is busy with this, and that is news
                 yield self
-                if self.finished:
+                if last:
                     return
             await asyncio.sleep(POLL_SECONDS)
 
