@@ -7,7 +7,6 @@ out what is possible before anything heavy is loaded.
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from syncam import checks
 from syncam.cameras import DISTANCE_RANGE_M, ELEVATION_RANGE_DEG, MAX_VIEWS, Camera, FreeCamera, Rig
 from syncam.clips import probe_clip
+from syncam.prompts import says_nothing, unknown_words
 from syncam.shot import GivenView, ResolvedShot, Shot
 
 ASSETS_FOLDER = Path(__file__).resolve().parent.parent / "assets"
@@ -144,11 +144,8 @@ class ModelCard:
         return reasons
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """The words of a prompt that the model has never seen, in order, each once."""
-        if not self.vocabulary:
-            return []
-        known = set(self.vocabulary)
-        return list(dict.fromkeys(word for word in split_words(prompt) if word not in known))
+        """The words and symbols of a prompt that the model has never seen, in order, each once."""
+        return unknown_words(prompt, self.vocabulary) if self.vocabulary else []
 
     def resolve(self, shot: Shot | ResolvedShot) -> ResolvedShot:
         """The shot as this model will make it; one that is resolved already stays as it is.
@@ -162,7 +159,7 @@ class ModelCard:
             raise ValueError(f"rig must be a Rig, got {type(shot.rig).__name__}")
         asked = {name: getattr(self if getattr(shot, name) is None else shot, name) for name in _FROM_CARD}
         prompt = checks.text("the prompt", shot.prompt, MAX_PROMPT_CHARACTERS)
-        if not prompt.strip():
+        if says_nothing(prompt):
             raise ValueError("the prompt is empty: describe a scene, such as 'a red ball bouncing on stone tiles'")
         negative_prompt = checks.text("the negative prompt", asked["negative_prompt"], MAX_PROMPT_CHARACTERS)
         seed = secrets.randbelow(2**31) if shot.seed in (None, -1) else shot.seed
@@ -390,8 +387,3 @@ KNOWN_MODELS["cogvideox-5b"] = replace(
     solver="dpm",
     base="THUDM/CogVideoX-5b",
 )
-
-
-def split_words(text: str) -> list[str]:
-    """The words of a prompt as the embedded model's tokenizer sees them."""
-    return re.findall(r"\w+", text.lower())

@@ -111,7 +111,7 @@ def test_the_cameras_decide_what_is_seen(embedded):
 
 
 def test_unknown_words_are_reported(embedded):
-    assert embedded.card.unknown_words("a red elephant on the sand, an elephant!") == ["elephant", "an"]
+    assert embedded.card.unknown_words("a red elephant on the sand, an elephant!") == ["elephant"]
     strange = Shot("a red elephant", RIG, seed=1, num_inference_steps=1)
     assert embedded.generate(strange).recipe["unknown_words"] == ["elephant"]
 

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from syncam.backbones.wan import MultiViewWanTransformer
-from syncam.model_card import split_words
+from syncam.prompts import split_words
 
 MAX_WORDS = 24
 PATCH = 16

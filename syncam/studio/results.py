@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from syncam.model_card import ASSETS_FOLDER, split_words
+from syncam.model_card import ASSETS_FOLDER
+from syncam.prompts import split_words
 from syncam.video import MultiViewVideo
 
 EXAMPLES_FOLDER = ASSETS_FOLDER / "examples"

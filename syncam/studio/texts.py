@@ -9,12 +9,13 @@ import io
 import numpy as np
 from PIL import Image
 
-from syncam.model_card import MAX_PROMPT_CHARACTERS, ModelCard, split_words
-from syncam.preview import CAMERA_COLOURS
+from syncam.model_card import MAX_PROMPT_CHARACTERS, ModelCard
+from syncam.prompts import split_words
 from syncam.studio.jobs import Job
 
 STAGES = {"text": "encoding prompt", "denoise": "denoising", "decode": "decoding"}
 MAX_WORDS_NAMED = 6
+MAX_WORD_SHOWN = 30  # scripts without spaces have words as long as a sentence
 
 
 def status_badge(card: ModelCard, status: str, device: str, named: bool) -> str:
@@ -68,7 +69,8 @@ def prompt_note(card: ModelCard, prompt: str) -> str:
     unknown = card.unknown_words(prompt)
     if not unknown:
         return ""
-    named = ", ".join(f"<mark>{html.escape(word)}</mark>" for word in unknown[:MAX_WORDS_NAMED])
+    shown = (word if len(word) <= MAX_WORD_SHOWN else word[:MAX_WORD_SHOWN] + "…" for word in unknown[:MAX_WORDS_NAMED])
+    named = ", ".join(f"<mark>{html.escape(word)}</mark>" for word in shown)
     more = f" and {len(unknown) - MAX_WORDS_NAMED} more" if len(unknown) > MAX_WORDS_NAMED else ""
     plural = "these words" if len(unknown) > 1 else "this word"
     return f'<p class="syn-note warn" role="status">This model does not know {plural}: {named}{more}.</p>'
@@ -153,8 +155,7 @@ def progress(job: Job, before: int) -> tuple[str, str]:
 
 def _pictures(preview: np.ndarray) -> str:
     cells = "".join(
-        f'<img alt="preview {number}" style="--camera:{CAMERA_COLOURS[number - 1]}" src="{data_url(picture, 70)}">'
-        for number, picture in enumerate(preview, 1)
+        f'<img alt="preview {number}" src="{data_url(picture, 70)}">' for number, picture in enumerate(preview, 1)
     )
     return f'<div class="syn-preview"><p>preview</p>{cells}</div>'
 
