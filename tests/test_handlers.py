@@ -103,11 +103,11 @@ def test_a_reload_finds_the_last_result_and_a_job_that_still_runs(handlers):
 def test_a_camera_file_sets_the_rig_and_a_result_sets_everything(handlers, tmp_path):
     ((name, data),) = export_cameras(read_rig("stereo").cameras, "nerfstudio").items()
     (tmp_path / name).write_bytes(data)
-    assert set(handlers.import_file(values(handlers, **{"import": str(tmp_path / name)}))) == {"rig"}
+    assert set(handlers.import_file(values(handlers, **{"import": [str(tmp_path / name)]}))) == {"rig"}
     begun, *_ = run(handlers, prompt="a pink cone", seed=9)
     video = handlers.engine.results.folder(begun["job_id"]) / "view_02.mp4"
     for changes in (
-        handlers.import_file(values(handlers, **{"import": str(video)})),
+        handlers.import_file(values(handlers, **{"import": [str(video)]})),
         handlers.use_settings(values(handlers, player={"id": begun["job_id"]})),
     ):
         assert changes["prompt"]["value"] == "a pink cone" and changes["seed"]["value"] == 9

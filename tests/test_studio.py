@@ -335,7 +335,7 @@ def test_examples_are_whole_results_in_the_order_of_their_names(tmp_path):
 
 
 def test_results_can_be_shown_from_any_folder(studio):
-    value = player_value(studio.engine.results.examples()[0])
+    value = player_value(studio.engine.results.examples()[0], studio.engine.cards)
     served = Path(get_upload_folder()).resolve()  # the only place that gradio serves from wherever it was started
     assert all(Path(file["path"]).is_relative_to(served) for file in (value["mosaic"], *value["views"]))
 

@@ -7,7 +7,7 @@ Camera: OpenCV axes (x right, y down, z forward). Matrices are named ``x2y`` and
 ``templates`` moves by name - ``between`` cameras between cameras.
 """
 
-from syncam.cameras.between import camera_between, with_cameras_between
+from syncam.cameras.between import camera_between, is_ring, with_cameras_between
 from syncam.cameras.kinds import (
     AZIMUTH_RANGE_DEG,
     DISTANCE_RANGE_M,
@@ -50,6 +50,7 @@ __all__ = [
     "apply_template",
     "camera_between",
     "interpolate_poses",
+    "is_ring",
     "look_at_centre",
     "quaternions_of",
     "relative_to_first",

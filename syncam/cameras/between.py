@@ -45,11 +45,8 @@ def with_cameras_between(cameras: Sequence[Camera], total: int) -> tuple[tuple[C
         raise ValueError("there is nothing between cameras where there is only one")
     if total <= len(cameras):
         raise ValueError(f"{total} cameras are not more than the {len(cameras)} that there are")
-    positions = np.stack([camera.c2w(np.linspace(0, 1, 5))[:, :3, 3] for camera in cameras])  # v t 3
-    gaps = np.linalg.norm(np.roll(positions, -1, 0) - positions, axis=-1).mean(-1)  # to the next; the last to the first
-    gaps = gaps.round(6)  # of equal ones the first is filled first
-    if len(cameras) == 2 or gaps[-1] > RING_GAP * np.median(gaps[:-1]):
-        gaps = gaps[:-1]
+    gaps = _gaps(cameras)
+    gaps = gaps if is_ring(cameras) else gaps[:-1]
     parts = np.ones(len(gaps), int)
     for _ in range(total - len(cameras)):
         parts[np.argmax(gaps / parts)] += 1
@@ -61,6 +58,19 @@ def with_cameras_between(cameras: Sequence[Camera], total: int) -> tuple[tuple[C
         for part in range(1, parts[index] if index < len(parts) else 1):
             filled.append(camera_between(camera, cameras[(index + 1) % len(cameras)], part / parts[index]))
     return tuple(filled), tuple(places)
+
+
+def is_ring(cameras: Sequence[Camera]) -> bool:
+    """Whether a sweep can go on from the last camera to the first."""
+    gaps = _gaps(cameras)
+    return len(cameras) > 2 and bool(gaps[-1] <= RING_GAP * np.median(gaps[:-1]))
+
+
+def _gaps(cameras: Sequence[Camera]) -> np.ndarray:
+    """Metres from each camera to the next and from the last to the first, on average over their ways, (v,)."""
+    positions = np.stack([camera.c2w(np.linspace(0, 1, 5))[:, :3, 3] for camera in cameras])  # v t 3
+    apart = np.linalg.norm(np.roll(positions, -1, 0) - positions, axis=-1).mean(-1)
+    return apart.round(6)  # of equal ones the first is filled first
 
 
 def _keys(camera: Camera) -> tuple[OrbitCamera, ...]:

@@ -70,6 +70,12 @@ class CameraFile:
         more = f" and {len(words) - 3} more" if len(words) > 3 else ""
         return f"{'Lens' if len(words) == 1 else 'Lenses'}: {'; '.join(words[:3])}{more}."
 
+    @property
+    def may_be_a_path(self) -> bool:
+        """Whether the file does not tell if its poses are those of many still cameras or of ONE that moved."""
+        of_rigs = ("preset", "text", "syncamvideo-v1", "syncamvideo-v2")
+        return len(self.cameras) > 1 and self.format not in of_rigs and not any(c.moves for c in self.cameras)
+
     def as_path(self, by_name: bool = True) -> CameraFile:
         """All poses of the file as those of ONE camera that moves, evenly spaced in time.
 

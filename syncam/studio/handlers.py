@@ -17,14 +17,15 @@ import gradio as gr
 
 from syncam.cameras import Rig
 from syncam.model_card import SOLVERS, ModelCard
-from syncam.rig_formats import read_cameras, to_document
+from syncam.rig_formats import read_cameras
 from syncam.shot import Shot
 from syncam.studio import settings, texts
 from syncam.studio.engine import Engine
 from syncam.studio.history import row_entry
+from syncam.studio.more_views import model_of, shot_with_more
 from syncam.studio.player import player_value, remove_copies
 from syncam.studio.quotas import RateLimit, visitor
-from syncam.studio.rig_view import view_of
+from syncam.studio.rig_view import imported, view_of
 from syncam.video import read_recipe
 
 WHOLE_INTERVAL = "0, 1"
@@ -108,15 +109,13 @@ class Handlers:
 
     def import_file(self, values: Values) -> Changes:
         """Cameras from a camera file, or all settings from a recipe or a video that was made here."""
-        path = Path(values["import"])
+        (path,) = map(Path, values["import"])  # the page packs several files, or a folder, into one zip
         try:
             recipe = read_recipe(path)
         except ValueError:
             if path.suffix.lower() == ".mp4":
                 raise
-            cameras = read_cameras(path)
-            gr.Info(html.escape(cameras.note, quote=False))
-            return {"rig": gr.update(value=to_document(cameras))}
+            return {"rig": gr.update(value=imported(read_cameras(path)))}
         changes = self._recall(recipe)
         gr.Info("Read as a recipe: everything is set as it was.")
         return changes
@@ -136,6 +135,16 @@ class Handlers:
         shot = replace(shot, seed=None) if values["new_seed"] else shot
         job = self.engine.submit(shot, values["model"], visitor(request))
         return {"job_id": job.id, "last_result": job.id, "seed": job.shot.seed, **go_buttons(running=True)}
+
+    def begin_more(self, values: Values, event: gr.EventData, request: gr.Request) -> Changes:
+        """Submits a job that adds views to the result in the player: bullet time's, or of the camera that is sent."""
+        before = self.engine.jobs.find(values["job_id"])
+        if before and not before.finished:
+            raise ValueError("A run goes on: wait until it has ended, or stop it.")
+        folder = self.engine.results.folder((values["player"] or {}).get("id"))
+        model = model_of(read_recipe(folder / "recipe.json"), self.engine.cards).name
+        job = self.engine.submit(shot_with_more(folder, event.camera), model, visitor(request))
+        return {"job_id": job.id, "last_result": job.id, **go_buttons(running=True)}
 
     async def follow(self, values: Values) -> AsyncIterator[Changes]:
         """How far the job is, until it has ended."""
@@ -216,7 +225,7 @@ class Handlers:
     def _show(self, result_id: str, request: gr.Request) -> dict[str, Any]:
         """The player's value for a result, which is kept as long as this visitor looks at it."""
         folder = self.engine.results.folder(result_id)
-        value = player_value(folder, self.engine.results.is_example(folder))
+        value = player_value(folder, self.engine.cards, self.engine.results.is_example(folder))
         self.engine.results.shows(visitor(request), result_id)
         return value
 

@@ -21,7 +21,7 @@ from syncam.studio.api import add_endpoints
 from syncam.studio.engine import Engine
 from syncam.studio.handlers import Handlers, fields_for, generate_label
 from syncam.studio.history import results_row, row_entry
-from syncam.studio.player import player
+from syncam.studio.player import player, player_value
 from syncam.studio.rig_view import rig_view
 from syncam.studio.scripts import HERE
 from syncam.studio.server import StudioBlocks
@@ -176,7 +176,9 @@ def _cameras_panel(card: ModelCard) -> Components:
         with gr.Row(elem_classes="syn-panelhead"):
             gr.HTML("<h2><b>2</b> Cameras</h2>")
             rig_note = gr.HTML(texts.range_note(card.outside_trained_range(FIRST_RIG)), elem_id="syn-range")
-            import_button = gr.UploadButton("Import…", size="sm", min_width=90, elem_id="syn-import")
+            import_button = gr.UploadButton(
+                "Import…", size="sm", min_width=90, file_count="multiple", elem_id="syn-import"
+            )
         rig = rig_view(FIRST_RIG, card, elem_id="syn-rig-view")
     return {"rig_note": rig_note, "import": import_button, "rig": rig}
 
@@ -184,7 +186,7 @@ def _cameras_panel(card: ModelCard) -> Components:
 def _watch_panel(engine: Engine, examples: list[Path]) -> Components:
     with gr.Column(elem_id="syn-watch", elem_classes="syn-panel"):
         preview = gr.HTML("", elem_id="syn-preview")
-        first = examples[0] if examples else None
+        first = player_value(examples[0], engine.cards, example=True) if examples else None
         return {"preview": preview, "player": player(engine.results.folder, first, elem_id="syn-player")}
 
 
@@ -227,12 +229,15 @@ def _wire(page: gr.Blocks, components: Components, handlers: Handlers) -> None:
     refresh_status = event(handlers.refresh_status, ["model"], ["loading_timer", *ALL_SETTINGS])
     c["loading_timer"].tick(**refresh_status, **unqueued).then(**describe)
 
-    started = ("job_id", "last_result", "seed", "generate", "stop")
-    begun = c["generate"].click(**event(handlers.begin, ["new_seed", *SETTINGS], started), **queued)
-    for ended in (begun.success, begun.failure):
-        ended(None, js="() => window.syncam.enableGenerate()", api_visibility="private")
-    begun.success(None, js="() => window.syncam.showWatch()", api_visibility="private")
-    begun.success(**follow).then(**finish).then(**describe)
+    started = ("job_id", "last_result", "generate", "stop")
+    for begun in (
+        c["generate"].click(**event(handlers.begin, ["new_seed", *SETTINGS], (*started, "seed")), **queued),
+        c["player"].add_views(**event(handlers.begin_more, ["job_id", "player"], started), **queued),
+    ):
+        for ended in (begun.success, begun.failure):
+            ended(None, js="() => window.syncam.enableGenerate()", api_visibility="private")
+        begun.success(None, js="() => window.syncam.showWatch()", api_visibility="private")
+        begun.success(**follow).then(**finish).then(**describe)
     c["stop"].click(**event(handlers.stop, ["job_id"]), **unqueued)
     opened = page.load(**event(handlers.restore, ["last_result", "last_settings"], RESTORED), **queued, js=RECALL)
     opened.then(**describe)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import gradio as gr
@@ -10,12 +10,15 @@ from gradio.data_classes import FileData
 from gradio.processing_utils import hash_file, save_file_to_cache
 from gradio.utils import get_upload_folder
 
+from syncam.cameras import is_ring
 from syncam.checks import shown as quoted
 from syncam.checks import whole_number
+from syncam.model_card import ModelCard
 from syncam.preview import CAMERA_COLOURS
 from syncam.result_zip import zip_result
 from syncam.rig_formats import from_document
 from syncam.studio.errors import answer_errors
+from syncam.studio.more_views import offers
 from syncam.studio.scripts import component_script
 from syncam.studio.settings import from_recipe, to_query
 from syncam.studio.texts import counted
@@ -25,11 +28,12 @@ BULLET_TIME_FPS = 6.0
 UNRELATED_PERCENT = 6  # by which views from a seed each disagree: "python -m syncam evaluate"
 
 
-def player(result_folder: Callable[[str], Path], folder: Path | None = None, **options) -> gr.HTML:
+def player(result_folder: Callable[[str], Path], value: dict | None = None, **options) -> gr.HTML:
     """The player, whose value is :func:`player_value` of a result.
 
     ``result_folder`` finds the folder of a result's id that the page sends back, or raises ValueError.
-    ``.use_settings`` fires with the result as the component's value.
+    ``.use_settings`` fires with the result as the component's value, ``.add_views`` with the ``camera`` to add, or with
+    none for bullet time.
     """
 
     @answer_errors
@@ -51,9 +55,9 @@ def player(result_folder: Callable[[str], Path], folder: Path | None = None, **o
         return file_data(path)
 
     return gr.HTML(
-        player_value(folder, example=True) if folder else None,
+        value,
         html_template='<div class="syn-player"></div>',
-        js_on_load=component_script("player.js", "use_settings", "delete_result", "error_said"),
+        js_on_load=component_script("player.js", "use_settings", "delete_result", "add_views", "error_said"),
         apply_default_css=False,
         server_functions=[make_file],
         colours=CAMERA_COLOURS,
@@ -61,12 +65,13 @@ def player(result_folder: Callable[[str], Path], folder: Path | None = None, **o
     )
 
 
-def player_value(folder: Path, example: bool = False) -> dict:
-    """A saved result as the page gets it.
+def player_value(folder: Path, cards: Mapping[str, ModelCard], example: bool = False) -> dict:
+    """A saved result as the page gets it, which has models of these ``cards``.
 
-    ``azimuths`` are each camera's, to know the left eye from the right.
+    ``azimuths`` are each camera's, to know the left eye from the right; ``more`` are the views that can be added.
     """
     recipe = read_recipe(folder / "recipe.json")
+    cameras = from_document(recipe["rig"]).cameras
     return {
         "id": folder.name,
         "example": example,
@@ -74,7 +79,9 @@ def player_value(folder: Path, example: bool = False) -> dict:
         "query": to_query(from_recipe(recipe)),
         "made": made(recipe),
         "measured": measured(recipe),
-        "azimuths": [camera.place()[2] for camera in from_document(recipe["rig"]).cameras],
+        "azimuths": [camera.place()[2] for camera in cameras],
+        "ring": is_ring(cameras),
+        "more": offers(recipe, cards),
         "mosaic": file_data(next(folder.glob("mosaic.*"))),
         "views": [file_data(path) for path in sorted(folder.glob("view_*.*"))],
     }
@@ -106,6 +113,8 @@ def made(recipe: dict) -> str:
     for name, key in (("steps", "num_inference_steps"), ("guidance", "guidance_scale"), ("seed", "seed")):
         if recipe.get(key) is not None:
             parts.append(f"{name} {recipe[key]:g}" if key == "guidance_scale" else f"{name} {recipe[key]}")
+    if recipe.get("given_views"):
+        parts.append(f"{counted(len(recipe['given_views']), 'view')} given")
     if isinstance(recipe.get("seconds"), dict) and "all" in recipe["seconds"]:
         parts.append(f"made in {recipe['seconds']['all']:.1f} s")
     if recipe.get("model"):

@@ -15,7 +15,15 @@ import gradio as gr
 from syncam.cameras import MAX_VIEWS, TEMPLATES, Intrinsics, Rig, apply_template
 from syncam.model_card import ModelCard
 from syncam.preview import CAMERA_COLOURS
-from syncam.rig_formats import FILE_NAMES, export_cameras, list_presets, to_document
+from syncam.rig_formats import (
+    EXTENSIONS,
+    FILE_NAMES,
+    CameraFile,
+    changes_on_export,
+    export_cameras,
+    list_presets,
+    to_document,
+)
 from syncam.studio.errors import answer_errors
 from syncam.studio.scripts import component_script
 from syncam.studio.settings import rig_from
@@ -36,17 +44,19 @@ def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
     """The cameras of the page, whose value is a rig document (``syncam.rig_formats.to_document``).
 
     ``.input`` fires when a person has changed it. Set to a document of more cameras than a rig can have, it lets the
-    person pick.
+    person pick; set to what :func:`imported` gives, it says what was read and asks what it can't know.
     """
 
     @answer_errors
     def export_for_page(request: list) -> dict:
-        """What the page's export menu downloads: ``[document, format]`` -> name and contents, or what is wrong."""
+        """What the page's export menu downloads: ``[document, format]`` -> name, contents, and what the format does not
+        hold; or what is wrong."""
         if not isinstance(request, list) or len(request) != 2:
             raise ValueError("cameras are exported by a rig and a format")
         document, to = request
-        name, data = camera_file(rig_from(document), to, card)
-        return {"name": name, "base64": base64.b64encode(data).decode("ascii")}
+        rig = rig_from(document)
+        name, data = camera_file(rig, to, card)
+        return {"name": name, "base64": base64.b64encode(data).decode("ascii"), "changes": changes_on_export(rig, to)}
 
     return gr.HTML(
         to_document(rig),
@@ -59,6 +69,7 @@ def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
         groundZ=GROUND_Z_M,
         ranges=SLIDER_RANGES,
         formats=list(FILE_NAMES),
+        extensions=EXTENSIONS,
         maxViews=MAX_VIEWS,
         ways={way: TEMPLATES[name].description for way, (name, _) in WAYS.items()},
         **view_of(card),
@@ -102,6 +113,13 @@ def set_in_motion(request: list) -> dict:
     for number in numbers:
         cameras[number] = apply_template(name, cameras[number], **parameters)
     return to_document(Rig(tuple(cameras)))
+
+
+def imported(file: CameraFile) -> dict:
+    """The cameras of a file as the component's value, with what was assumed (``note``), and the way of the one camera
+    that its poses may be (``path``)."""
+    path = to_document(file.as_path())["cameras"][0] if file.may_be_a_path else None
+    return {**to_document(file), "note": file.note, **({"path": path} if path else {})}
 
 
 def _presets() -> list[dict]:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from syncam.cameras import OrbitCamera, Rig
+from syncam.cameras import MAX_VIEWS, OrbitCamera, Rig
 from syncam.checks import shown
 from syncam.model_card import ModelCard
-from syncam.rig_formats import read_rig, to_document
+from syncam.rig_formats import CameraFile, read_cameras, to_document
 from syncam.shot import Shot
 
 # What the page and its links call a setting, and the field of Shot that it is.
@@ -41,7 +41,12 @@ SHAREABLE = {**{name: field for name, field in FIELDS.items() if name != "source
 
 
 def rig_from(value: Any) -> Rig:
-    """The rig that the page or a client sent: a document, a list of cameras, JSON text, inline text, a preset's name.
+    """The rig that the page or a client sent, as by :func:`cameras_from`.  Raises: ValueError if it is none."""
+    return cameras_from(value).choose()
+
+
+def cameras_from(value: Any) -> CameraFile:
+    """Cameras as a document, a list, JSON text, inline text or a preset's name; the page lets pick some of many.
 
     Raises: ValueError if it is none of these.
     """
@@ -49,7 +54,7 @@ def rig_from(value: Any) -> Rig:
         value = json.dumps(value)  # read by the same strict reader as a file
     if not isinstance(value, str):
         raise ValueError(f"a rig is JSON, text or a preset's name, got {type(value).__name__}")
-    return read_rig(value)
+    return read_cameras(value)
 
 
 def to_shot(values: Mapping[str, Any]) -> Shot:
@@ -69,10 +74,10 @@ def _two_numbers(text: Any) -> Any:
 def from_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Values for the page's fields, and ``model``, as far as the recipe has them.
 
-    Raises: ValueError if it has no rig, or more cameras than fit.
+    Raises: ValueError if it has no rig.
     """
     values = {name: recipe.get(field) for name, field in SHAREABLE.items()}
-    values["rig"] = to_document(rig_from(values["rig"]))
+    values["rig"] = to_document(cameras_from(values["rig"]))
     if isinstance(values["guidance_interval"], list):
         values["guidance_interval"] = ", ".join(map(str, values["guidance_interval"]))
     return {name: value for name, value in values.items() if value is not None}
@@ -80,11 +85,11 @@ def from_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_query(values: Mapping[str, Any]) -> str:
     """What :func:`from_query` reads, for a link that needs nothing kept on a server."""
-    rig = rig_from(values["rig"])
-    text = rig.to_text()
-    on_spheres = all(isinstance(camera, OrbitCamera) for camera in rig.cameras)
-    if not on_spheres or Rig.from_text(text).cameras != rig.cameras:  # or they bring a label or a lens
-        text = json.dumps(to_document(rig), separators=(",", ":"))
+    cameras = cameras_from(values["rig"])
+    text = json.dumps(to_document(cameras), separators=(",", ":"))
+    if len(cameras.cameras) <= MAX_VIEWS and all(isinstance(camera, OrbitCamera) for camera in cameras.cameras):
+        short = cameras.choose().to_text()
+        text = short if Rig.from_text(short).cameras == cameras.cameras else text  # or they bring a label or a lens
     shared = {name: value for name, value in {**values, "rig": text}.items() if name in SHAREABLE}
     return urlencode({name: value for name, value in shared.items() if value not in (None, "")})
 
@@ -97,7 +102,7 @@ def from_query(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, Any] = {name: query[name] for name in SHAREABLE if query.get(name)}
     for name, text in values.items():
         if name == "rig":
-            values[name] = to_document(read_rig(text))
+            values[name] = to_document(read_cameras(text))
         elif name not in TEXTS:
             values[name] = _number_in_link(name, text)
     unknown = [name[:40] for name in query if name not in SHAREABLE and not _OF_OTHERS.match(name)]
@@ -123,4 +128,6 @@ def from_json(text: Any) -> dict[str, Any]:
 
 def check(values: Mapping[str, Any], card: ModelCard) -> None:
     """Raises: ValueError if the model can't do what values for some of the fields say."""
-    card.resolve(to_shot({"prompt": "any", "rig": "arc4", **values}))
+    if "rig" in values:
+        cameras_from(values["rig"])  # of which the page lets pick as many as the model can do
+    card.resolve(to_shot({"prompt": "any", **values, "rig": "arc4"}))

@@ -1,5 +1,5 @@
 () => {
-  // What concerns the whole page: the link to share, what to bring into sight, and files dropped anywhere.
+  // What concerns the whole page: the link to share, what to bring into sight, and whether the server is there.
   const studio = (window.syncam ??= {});
 
   studio.shareLink = (query) => {
@@ -44,6 +44,7 @@
   studio.enableGenerate = () => {
     const button = document.querySelector("#syn-generate");
     if (button) button.disabled = false;
+    studio.player?.answered();
   };
 
   // Whether the server still answers, asked every two seconds while the page is looked at.
@@ -71,16 +72,4 @@
     setTimeout(askServer, document.hidden ? 10_000 : 2_000);
   }
   setTimeout(askServer, 2_000);
-
-  // A rig, a recipe or one of our videos, dropped on the page, goes where the Import button would put it. The field
-  // for a video to start from takes what is dropped on it.
-  const isFile = (event) => event.dataTransfer?.types.includes("Files") && !event.target.closest?.("#syn-source");
-  document.addEventListener("dragover", (event) => isFile(event) && event.preventDefault());
-  document.addEventListener("drop", (event) => {
-    const input = document.querySelector("[data-testid$=upload-button]");
-    if (!isFile(event) || !input) return;
-    event.preventDefault();
-    input.files = event.dataTransfer.files;
-    input.dispatchEvent(new Event("change", { bubbles: true }));
-  });
 }

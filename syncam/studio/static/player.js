@@ -1,29 +1,33 @@
 // The synchronised player, of which a page has one. All views are tiles of one video, so they can't drift apart; each
 // canvas shows its tile of the frame on screen.
 
-import { button, download, fileUrl, icon, make, studio, wearColour } from "./dom.js";
+import { button, fileUrl, icon, make, studio, wearColour } from "./dom.js";
 import { fitGrid, roomHeight } from "./fit_grid.js";
+import { MoreViews } from "./more_views.js";
+import { TakeRow } from "./take_row.js";
 
-let element, trigger, props, server; // given to mount
+let element, trigger, props, take; // given to mount, or made there
 
 const MODES = [
   ["grid", "Grid", "all views side by side (G)"],
   ["solo", "Solo", "one view, large (keys 1 to 8)"],
   ["wipe", "A|B wipe", "two views under a divider that follows the pointer (W)"],
-  ["bullet", "Bullet time", "time stands still, the camera moves (B)"],
+  ["bullet", "Bullet time", "one camera after the other, while time stands still or runs (B)"],
   ["wiggle", "Wiggle", "two neighbouring views in turn: depth without glasses"],
   ["anaglyph", "Anaglyph", "two neighbouring views for red-cyan glasses"],
 ];
 const SPEEDS = [0.25, 0.5, 1, 2];
-const SECONDS_PER_CAMERA = 0.45;
+const SECONDS_PER_SWEEP = 2.4; // however many cameras it goes through
 const WIGGLE_HZ = 5;
 
 let shown = null; // the value that is loaded
 let mode = "grid";
 let view = 0; // the view that solo, wipe, wiggle and anaglyph start from
-let at = 0; // bullet time: where between the cameras, 0 to views - 1
+let at = 0; // bullet time: how far through the cameras, 0 to views - 1; around a ring up to the first again
+let timeRuns = false; // in bullet time
 let divider = 0.5;
 let sweeping = false;
+let sweepsNext = false; // the next result, which is made for it
 let frame = 0;
 
 const video = make("video", { muted: true, loop: true, playsinline: true, preload: "auto", "aria-hidden": "true", class: "syn-source" });
@@ -45,7 +49,8 @@ const counter = make("output", { class: "syn-counter" });
 const speed = make("select", { "aria-label": "speed", onchange: setSpeed });
 speed.append(...SPEEDS.map((s) => make("option", { value: s, selected: s === 1 }, `${s}×`)));
 const sweep = make("input", { type: "range", min: 0, step: 0.01, value: 0, "aria-label": "camera position of bullet time", oninput: () => { sweeping = false; at = sweep.valueAsNumber; show(); } });
-const sweepLine = make("label", { class: "syn-sweep", hidden: true }, make("span", {}, "cameras"), sweep);
+const runButton = button("time runs", "let time run while the camera moves", () => setTimeRuns(!timeRuns), "chip");
+const sweepLine = make("div", { class: "syn-sweep", hidden: true }, make("label", {}, make("span", {}, "cameras"), sweep), runButton);
 const transport = make(
   "div",
   { class: "syn-transport" },
@@ -61,7 +66,10 @@ const transport = make(
 );
 const measured = make("p", { class: "syn-facts", title: "The subject is found by its colour in every view, and its place in space worked out with the cameras that were asked for. 0 % would be perfect." });
 const made = make("p", { class: "syn-facts" });
-const take = make("div", { class: "syn-take", role: "group", "aria-label": "download" });
+const more = new MoreViews((camera) => {
+  sweepsNext = !camera;
+  trigger("add_views", { camera });
+});
 const heading = make("h2", {}, make("b", {}, "3"), " Watch");
 
 // ------------------------------------------------------------------------------------------------------------ drawing
@@ -109,15 +117,9 @@ const painters = {
     return [view, other];
   },
   bullet: (context, w, h) => {
-    const from = Math.min(Math.floor(at), Math.max(0, numViews() - 2));
-    const mix = at - from;
-    paint(context, from, 0, 0, w, h);
-    if (mix > 0) {
-      context.globalAlpha = mix * mix * (3 - 2 * mix); // stays on each camera a little, fades between them
-      paint(context, next(from), 0, 0, w, h);
-      context.globalAlpha = 1;
-    }
-    return [mix < 0.5 ? from : next(from)];
+    const nearest = Math.round(at) % numViews();
+    paint(context, nearest, 0, 0, w, h);
+    return [nearest];
   },
   wiggle: (context, w, h) => {
     const now = Math.floor(performance.now() / (1000 / WIGGLE_HZ)) % 2 ? next(view) : view;
@@ -179,15 +181,17 @@ function animate(now) {
   const seconds = Math.min(0.1, (now - before) / 1000);
   before = now;
   if (shown && mode === "bullet" && sweeping && numViews() > 1) {
-    const span = numViews() - 1;
-    at += ((direction * seconds) / SECONDS_PER_CAMERA) * Number(speed.value);
-    if (at >= span || at <= 0) direction = at <= 0 ? 1 : -1;
+    const span = sweepSpan();
+    at += ((direction * seconds * span) / SECONDS_PER_SWEEP) * Number(speed.value);
+    if (shown.ring) at = (at + span) % span; // on around
+    else if (at >= span || at <= 0) direction = at <= 0 ? 1 : -1; // and back
     at = Math.min(span, Math.max(0, at));
     show();
   } else if (shown && mode === "wiggle") show();
   requestAnimationFrame(animate);
 }
 let direction = 1;
+const sweepSpan = () => Math.max(0, numViews() - (shown.ring ? 0 : 1));
 requestAnimationFrame(animate);
 
 // ------------------------------------------------------------------------------------------------------------ control
@@ -202,15 +206,25 @@ function setSpeed() {
   video.defaultPlaybackRate = video.playbackRate = Number(speed.value);
 }
 function toggle() {
-  if (mode === "bullet") sweeping = !sweeping;
-  else if (video.paused) play();
+  if (mode === "bullet") {
+    sweeping = !sweeping;
+    if (!sweeping) video.pause();
+    else if (timeRuns) play();
+  } else if (video.paused) play();
   else video.pause();
   showControls();
 }
 function seek(index) {
+  timeRuns = false;
   video.pause();
   const last = shown.recipe.num_frames - 1;
   video.currentTime = (Math.max(0, Math.min(last, index)) + 0.5) / shown.recipe.fps; // mid-frame: no rounding to a neighbour
+  showControls();
+}
+function setTimeRuns(on) {
+  timeRuns = on;
+  if (on && sweeping) play();
+  else video.pause();
   showControls();
 }
 const step = (by) => seek((frame + by + shown.recipe.num_frames) % shown.recipe.num_frames);
@@ -223,7 +237,7 @@ function setMode(name) {
   if (!possible(name)) return;
   mode = name;
   if (mode === "bullet") {
-    video.pause();
+    if (!timeRuns) video.pause();
     at = view;
     sweeping = true;
   }
@@ -249,6 +263,7 @@ function showControls() {
   playButton.setAttribute("aria-pressed", playing);
   loopButton.setAttribute("aria-pressed", video.loop);
   sweepLine.hidden = mode !== "bullet";
+  runButton.setAttribute("aria-pressed", timeRuns);
   for (const [name, node] of Object.entries(modeButtons)) {
     node.setAttribute("aria-pressed", name === mode);
     node.disabled = !possible(name);
@@ -310,39 +325,6 @@ function watchPreview(preview) {
 
 // ------------------------------------------------------------------------------------------------------------- loading
 
-function copy(event, text) {
-  const node = event.currentTarget;
-  const words = node.textContent;
-  const say = (answer) => {
-    node.textContent = answer;
-    setTimeout(() => (node.textContent = words), 1500);
-  };
-  // Over plain http a browser gives the clipboard to its own machine only.
-  Promise.resolve(navigator.clipboard?.writeText(text) ?? Promise.reject()).then(() => say("copied"), () => say("not allowed"));
-}
-
-// A download that fails says so: the result may be gone, or the server.
-async function saveFile(file) {
-  try {
-    const reply = await fetch(fileUrl(file.path));
-    if (!reply.ok) throw new Error(reply.status);
-    const address = URL.createObjectURL(await reply.blob());
-    download(address, file.orig_name);
-    setTimeout(() => URL.revokeObjectURL(address), 60_000);
-  } catch {
-    trigger("error_said", { message: `${file.orig_name} could not be downloaded: the server does not have it any more, or does not answer.` });
-  }
-}
-
-const saveLink = (file, text) =>
-  make("a", { class: "syn-button chip", href: fileUrl(file.path), download: file.orig_name, onclick: (event) => (event.preventDefault(), saveFile(file)) }, text);
-
-async function save(kind) {
-  const made = await server.make_file([shown.id, kind, frame]).catch(() => null);
-  if (made?.path) return saveFile(made);
-  trigger("error_said", { message: made?.error ?? "The file could not be made: the server does not answer." });
-}
-
 function load() {
   const value = props.value;
   if (!value?.mosaic || value.id === shown?.id) return;
@@ -351,6 +333,7 @@ function load() {
   const [w, h] = size();
   view = Math.min(view, numViews() - 1);
   at = Math.min(at, numViews() - 1);
+  direction = 1;
   if (!possible(mode)) mode = "grid";
   canvases = Array.from({ length: numViews() }, (_, index) => {
     const canvas = make("canvas", { width: w, height: h, role: "img", "aria-label": `camera ${index + 1}` });
@@ -369,22 +352,12 @@ function load() {
     }),
   );
   scrubber.max = recipe.num_frames - 1;
-  sweep.max = Math.max(0, numViews() - 1);
+  sweep.max = sweepSpan();
   measured.replaceChildren(make("b", {}, "measured"), ` ${shown.measured}`);
   measured.hidden = !shown.measured;
   made.textContent = shown.made;
-  take.replaceChildren(
-    make("span", { class: "syn-facts" }, "Download"),
-    ...shown.views.map((file, index) => saveLink(file, `cam ${index + 1}`)),
-    saveLink(shown.mosaic, "mosaic"),
-    button("bullet-time gif", "download the frame shown, seen from one camera after the other", () => save("gif"), "chip"),
-    button("everything .zip", "videos, frames, recipe, and cameras for nerfstudio, COLMAP and 4D reconstruction", () => save("zip"), "chip"),
-    make("span", { class: "syn-facts" }, "Settings"),
-    button("use these", "put this result's prompt, cameras, seed and numbers into the fields above", () => trigger("use_settings"), "chip"),
-    button("copy recipe", "copy the recipe: prompt, cameras, seed, model and all numbers, as JSON", (event) => copy(event, JSON.stringify(recipe, null, 1)), "chip"),
-    button("copy link", "copy a link that opens the page with these settings", (event) => copy(event, studio.shareLink(shown.query)), "chip"),
-    ...(shown.example ? [] : [button("delete", "delete this result from the server, for good", () => confirm("Delete this result from the server, for good?") && trigger("delete_result"), "chip")]),
-  );
+  take.show(shown);
+  more.show(shown);
   element.dataset.result = shown.id;
   fit();
   const address = fileUrl(shown.mosaic.path);
@@ -395,19 +368,25 @@ function load() {
   }
   video.src = address;
   setSpeed();
-  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();
-  if (mode === "bullet") sweeping = true;
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (sweepsNext) {
+    setMode("bullet");
+    sweepsNext = false;
+  }
+  if (mode === "bullet") sweeping = !still;
+  if (!still && (mode !== "bullet" || timeRuns)) play();
   showControls();
 }
 
 export function mount(parts) {
-  ({ element, trigger, props, server } = parts);
-  element.append(make("div", { class: "syn-watchbar" }, heading, modeBar, viewBar), stage, sweepLine, transport, measured, made, take);
+  ({ element, trigger, props } = parts);
+  take = new TakeRow(parts, () => frame);
+  element.append(make("div", { class: "syn-watchbar" }, heading, modeBar, viewBar), stage, sweepLine, transport, more.element, measured, made, take.element);
   // After a click the keys go on working: a focused button would take the space bar for itself.
   element.addEventListener("click", (event) => event.detail && event.target.closest("button")?.blur());
   // What the 3D view shows inside the cameras, and how its timeline moves the player.
   const showTime = (time) => ready() && seek(Math.round(time * (shown.recipe.num_frames - 1)));
-  studio.player = { ready, paint, size, cameras: () => shown.recipe.rig.cameras, pause: () => video.pause(), showTime };
+  studio.player = { ready, paint, size, cameras: () => shown.recipe.rig.cameras, pause: () => video.pause(), showTime, showMore: () => more.show(), answered: () => more.answered() };
   watchPreview(document.querySelector("#syn-preview"));
   new ResizeObserver(fit).observe(stage);
   addEventListener("resize", fit);

@@ -1,4 +1,4 @@
-// Presets as chips, and the picker for files of more cameras than a rig has.
+// Presets as chips, what was read from an imported file, and the picker for files of more cameras than a rig has.
 
 import { button, make } from "./dom.js";
 import { fieldOf } from "./rig_rows.js";
@@ -12,8 +12,35 @@ export class RigPresets {
     this.pickerRings = make("span", { class: "syn-rings" });
     this.pickerChips = make("div", { class: "syn-picks" });
     this.picker = make("div", { class: "syn-picker", hidden: true }, this.pickerTitle, this.pickerRings, this.pickerChips);
-    this.element = make("div", { class: "syn-presets" }, chips((preset) => preset.featured), more, this.picker);
+    this.note = make("p", { class: "syn-note", role: "status" });
+    const ask = (as, text, label) => {
+      const choice = button(text, label, () => this.takeAs(as), "chip");
+      choice.dataset.as = as;
+      choice.removeAttribute("aria-label"); // its name is what it shows, which changes
+      return choice;
+    };
+    this.answers = [ask("stills", "still cameras", "each pose is a camera that stands still"), ask("path", "one moving camera", "all poses are the way of one camera that moves")];
+    this.question = make("div", { class: "syn-chips", role: "group", "aria-label": "what the file's poses are" }, make("span", {}, "Its poses are"), ...this.answers);
+    this.imported = make("div", { class: "syn-imported", hidden: true }, this.note, this.question);
+    this.element = make("div", { class: "syn-presets" }, chips((preset) => preset.featured), more, this.imported, this.picker);
     store.subscribe((what) => what === "rig" && this.show());
+  }
+
+  takeAs(as) {
+    const { document } = this.store.source;
+    if (as === "path") this.store.openPath(document);
+    else this.store.open(document);
+  }
+
+  showImported() {
+    const { source } = this.store;
+    this.imported.hidden = !source;
+    if (!source) return;
+    const { document, as } = source;
+    if (this.note.textContent !== document.note) this.note.textContent = document.note; // else it would be read out again
+    this.question.hidden = !document.path;
+    this.answers[0].textContent = `${document.cameras.length} still cameras`;
+    for (const answer of this.answers) answer.setAttribute("aria-pressed", answer.dataset.as === as);
   }
 
   makeChip(preset) {
@@ -28,6 +55,7 @@ export class RigPresets {
       const { document } = this.presets.find((preset) => preset.name === chip.dataset.preset);
       chip.setAttribute("aria-pressed", JSON.stringify(document.cameras) === current || this.store.pool === document);
     }
+    this.showImported();
     this.showPicker();
   }
 

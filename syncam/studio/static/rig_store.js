@@ -24,7 +24,7 @@ export function mirrored(entry) {
 export class RigStore {
   constructor(rig, maxViews) {
     this.maxViews = maxViews;
-    this.state = { rig, pool: null, picked: [], selected: 0 };
+    this.state = { rig, pool: null, picked: [], source: null, selected: 0 };
     this.time = 0; // where the player and the timeline are, 0 to 1
     this.past = [];
     this.future = [];
@@ -38,6 +38,8 @@ export class RigStore {
   get camera() { return this.cameras[this.selected]; }
   get pool() { return this.state.pool; }
   get picked() { return this.state.picked; }
+  // The file that the cameras were imported from: {document, as}, as "stills" or "path" until they are edited, else null.
+  get source() { return this.state.source; }
   get isFull() { return this.cameras.length >= this.maxViews; }
 
   // what: "rig", "selection" or "time", whichever has changed.
@@ -57,13 +59,14 @@ export class RigStore {
   }
 
   // `gesture` names a drag or a run of key presses: all its changes are one step to undo.
-  change(cameras, { title, description, pool = null, picked = [], selected = this.selected, gesture = "" } = {}) {
+  change(cameras, { title, description, pool = null, picked = [], source, selected = this.selected, gesture = "" } = {}) {
     if (!gesture || gesture !== this.gesture) this.past = [...this.past.slice(1 - MOST_STEPS), this.state];
     this.gesture = gesture;
     this.future = [];
     const { title: _, description: __, rings: ___, ...common } = this.rig;
     const rig = { ...common, ...(title && { title }), ...(description && { description }), cameras };
-    this.state = { rig, pool, picked, selected: Math.min(selected, cameras.length - 1) };
+    source ??= this.source && { ...this.source, as: null };
+    this.state = { rig, pool, picked, source: source || null, selected: Math.min(selected, cameras.length - 1) };
     this.tell("rig");
   }
 
@@ -109,14 +112,20 @@ export class RigStore {
   // A preset or a file. With more cameras than fit, four of them, evenly spread, and a picker for others.
   open(document) {
     const { cameras, title, description } = document;
-    if (cameras.length <= this.maxViews) return this.change(cameras, { title, description });
-    this.pick([0, 1, 2, 3].map((i) => Math.floor((i * cameras.length) / 4)), document);
+    const source = document.note ? { document, as: "stills" } : false;
+    if (cameras.length <= this.maxViews) return this.change(cameras, { title, description, source });
+    this.pick([0, 1, 2, 3].map((i) => Math.floor((i * cameras.length) / 4)), document, source);
   }
 
-  pick(numbers, pool = this.pool) {
+  // The file's poses as those of one camera that moves.
+  openPath(document) {
+    this.change([document.path], { source: { document, as: "path" } });
+  }
+
+  pick(numbers, pool = this.pool, source = this.source ?? false) {
     if (!numbers.length || numbers.length > this.maxViews) return;
     const picked = [...numbers].sort((a, b) => a - b);
-    this.change(picked.map((number) => pool.cameras[number]), { pool, picked });
+    this.change(picked.map((number) => pool.cameras[number]), { pool, picked, source });
   }
 }
 

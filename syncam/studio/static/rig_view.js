@@ -5,6 +5,7 @@ import { button, download, icon, inSpareTime, make, studio, styled } from "./dom
 import { FlatDial } from "./flat_dial.js";
 import { RigPresets } from "./rig_presets.js";
 import { RigRows } from "./rig_rows.js";
+import { watchImports } from "./import_files.js";
 import { mirrored, RigStore } from "./rig_store.js";
 import { Timeline } from "./timeline.js";
 import { Viewfinder } from "./viewfinder.js";
@@ -14,7 +15,7 @@ const VIEW_KEY = "syncam-camera-view"; // "3d" or "flat", what this browser was 
 
 export async function mount({ element, trigger, props, server, watch }) {
   await styled("rig_view.css");
-  const store = new RigStore(props.value, props.maxViews);
+  const store = (studio.rig = new RigStore(props.value, props.maxViews));
   const lensOf = (entry) => entry.intrinsics ?? props.lens;
   const ranges = Object.fromEntries(Object.entries(props.ranges).map(([key, range]) => [key.split("_")[0], range]));
   const options = { colours: props.colours, groundZ: props.groundZ, ways: props.ways, ranges, showsResult };
@@ -24,9 +25,10 @@ export async function mount({ element, trigger, props, server, watch }) {
   const timeline = new Timeline(store, options, setInMotion);
   const viewfinder = new Viewfinder(store, lensOf, options);
   const views = makeViews();
+  const exportNote = make("p", { class: "syn-note", role: "status" });
   const tools = makeTools();
   const reference = make("p", { class: "syn-note" }, "Camera 1 is the reference: this model sees only where the others stand relative to it.");
-  const side = make("div", { class: "syn-side" }, rows.element, tools.element, reference, viewfinder.element);
+  const side = make("div", { class: "syn-side" }, rows.element, tools.element, exportNote, reference, viewfinder.element);
   element.append(presets.element, make("div", { class: "syn-desk" }, make("div", { class: "syn-main" }, views.element, timeline.element), side));
 
   // Whether a camera's picture in the result that plays is what it would be now: it stands where it stood, with its lens.
@@ -113,6 +115,7 @@ export async function mount({ element, trigger, props, server, watch }) {
   async function exportRig(format) {
     const file = await server.export_for_page([store.rig, format]);
     if (file.error) return trigger("error_said", { message: file.error });
+    exportNote.textContent = file.changes.join(" ");
     const bytes = Uint8Array.from(atob(file.base64), (c) => c.charCodeAt(0));
     const url = URL.createObjectURL(new Blob([bytes]));
     download(url, file.name);
@@ -159,6 +162,7 @@ export async function mount({ element, trigger, props, server, watch }) {
     played = time;
     follow();
   };
+  store.subscribe((what) => what !== "time" && studio.player?.showMore());
   store.beforeKey = () => studio.player?.pause(); // else the moment that is edited would run away
   document.addEventListener("keydown", (event) => {
     if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || event.target.closest("textarea, input:not([type=range]), select")) return;
@@ -166,6 +170,7 @@ export async function mount({ element, trigger, props, server, watch }) {
     if (event.shiftKey) store.redo();
     else store.undo();
   });
+  watchImports(props.extensions, (message) => trigger("error_said", { message }));
   showModel();
 }
 
