@@ -26,11 +26,11 @@ from syncam.backbones.cogvideox import CogVideoXBackbone
 from syncam.backbones.wan import WanBackbone
 from syncam.caching import Calibration, mag_cache
 from syncam.cameras import Rig
+from syncam.checksums import sha256_of, verify_checksums
 from syncam.clips import read_clip, read_frames
 from syncam.distilled import card_of
 from syncam.guidance import Guidance
 from syncam.machine import best_device, free_bytes, is_out_of_memory, own_seconds
-from syncam.manifest import sha256_of, verify_manifest
 from syncam.model_card import KNOWN_MODELS, ModelCard, model_folder
 from syncam.passes import Pass, Watch, split_into_passes
 from syncam.planning import Plan, Planner, choose_offload, component_bytes
@@ -101,7 +101,7 @@ class Pipeline:
         if folder.is_dir():
             if base or loras:
                 raise ValueError(f"{folder.name} is a whole model: it takes no other base and no LoRA")
-            model_sha256 = verify_manifest(folder)
+            model_sha256 = verify_checksums(folder)
             backbone = loading.load(backbone_class, card, folder, dtype)
         else:
             model_sha256, weights = "", card.weights if model in KNOWN_MODELS else model

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from syncam.files import whole_file
+from syncam.atomic_files import atomic_file
 from syncam.points import to_ply, triangulated_points
 from syncam.rig_formats import FRAME_PATH, export_cameras
-from syncam.rig_formats.fields import json_lines
+from syncam.rig_formats.parsing import json_lines
 from syncam.video import MultiViewVideo
 
 README = """\
@@ -59,7 +59,7 @@ def zip_result(folder: Path | str) -> Path:
     files |= {f"colmap/images/view_{view:02d}.png": _png(frames[0]) for view, frames in enumerate(video.frames, 1)}
     files["README.txt"] = README.encode()
     target = folder / "result.zip"
-    with whole_file(target) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+    with atomic_file(target) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
         for view, frames in enumerate(video.frames, 1):

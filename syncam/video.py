@@ -24,9 +24,9 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageSequence
 
+from syncam.atomic_files import atomic_folder
 from syncam.cameras import Camera, Intrinsics, Rig
 from syncam.clips import read_frames
-from syncam.files import whole_folder
 from syncam.rig_formats import export_cameras, from_document, strict_json, to_document
 
 _NO_FFMPEG = "ffmpeg was not found: pip install imageio-ffmpeg"
@@ -121,7 +121,7 @@ class MultiViewVideo:
         _check_even(self.frames)
         make_result_folder(folder)
         recipe = self.full_recipe()
-        with whole_folder(folder) as unfinished:
+        with atomic_folder(folder) as unfinished:
             for view, frames in enumerate(self.frames):
                 path = unfinished / f"view_{view + 1:02d}.mp4"
                 if view in self.originals:

@@ -9,7 +9,7 @@ import pytest
 
 from syncam.__main__ import main
 from syncam.cameras import Rig
-from syncam.manifest import write_manifest
+from syncam.checksums import write_checksums
 from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS
 from syncam.pipeline import Pipeline
 from syncam.planning import Cost
@@ -108,7 +108,7 @@ def folder(tmp_path_factory) -> Path:
     shutil.copytree(ASSETS_FOLDER / "embedded", folder)
     path = folder / "transformer" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"close_below": 0.0}))
-    write_manifest(folder)
+    write_checksums(folder)
     return folder
 
 
@@ -133,7 +133,7 @@ def test_the_command_line_calibrates_and_uses_what_it_wrote(folder, tmp_path, ca
 
 def test_a_model_folder_keeps_what_was_calibrated_in_its_card(folder, capsys):
     assert main(["calibrate", *CALIBRATED, "--model", str(folder)]) == 0
-    pipeline = Pipeline.load(str(folder))  # and its manifest still agrees
+    pipeline = Pipeline.load(str(folder))  # and its checksums still agree
     assert len(pipeline.card.mag_ratios) == 4
     assert pipeline.card.resolve(shot(mag_cache=0.1, width=64, height=64)).mag_ratios == pipeline.card.mag_ratios
     with pytest.raises(SystemExit):

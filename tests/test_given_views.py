@@ -9,7 +9,7 @@ import pytest
 
 from syncam.__main__ import main
 from syncam.cameras import MAX_VIEWS, Rig
-from syncam.manifest import write_card
+from syncam.checksums import write_card
 from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS, ModelCard
 from syncam.passes import split_into_passes, with_more_cameras, with_views_between
 from syncam.pipeline import Pipeline

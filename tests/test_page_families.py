@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from syncam.manifest import write_manifest
+from syncam.checksums import write_checksums
 from syncam.model_card import KNOWN_MODELS
 from syncam.pipeline import Pipeline
 from tests.tiny import save_base
@@ -32,7 +32,7 @@ def page(tmp_path_factory):
         pipeline.backbone.pipe.save_pretrained(folder)
         small = {"width": 32, "height": 48, "num_frames": 9, "num_inference_steps": 2, "base": "", "weights": ""}
         (folder / "syncam.json").write_text(replace(pipeline.card, **small).to_json(), encoding="utf-8")
-        write_manifest(folder)
+        write_checksums(folder)
         folders.append(str(folder))
     engine = Engine(folders, outputs=tmp_path_factory.mktemp("outputs"), examples=tmp_path_factory.mktemp("examples"))
     studio = build_studio(engine)

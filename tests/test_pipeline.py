@@ -19,7 +19,7 @@ from syncam.backbones.base import latent_times
 from syncam.backbones.embedded import build_tokenizer
 from syncam.cameras import MovingCamera, OrbitCamera, Rig
 from syncam.checkpoints import save_added
-from syncam.manifest import verify_manifest, write_manifest
+from syncam.checksums import verify_checksums, write_checksums
 from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS, ModelCard
 from syncam.pipeline import BACKBONES, Pipeline
 from syncam.planning import component_bytes
@@ -152,7 +152,7 @@ def test_bad_values_are_refused_before_anything_runs(embedded, settings, says):
 def test_a_damaged_file_is_found_by_its_sha256(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(ASSETS_FOLDER / "embedded", folder)
-    assert verify_manifest(folder) == verify_manifest(ASSETS_FOLDER / "embedded")
+    assert verify_checksums(folder) == verify_checksums(ASSETS_FOLDER / "embedded")
     path = next((folder / "vae").glob("*.safetensors"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -172,7 +172,7 @@ def test_a_damaged_file_is_found_by_its_sha256(tmp_path):
         (lambda state: state["blocks.0.projector.bias"].fill_(torch.nan), "blocks.0.projector.bias holds NaN"),
     ],
 )
-def test_without_a_manifest_names_shapes_and_values_are_still_checked(embedded, change, says, tmp_path):
+def test_without_checksums_names_shapes_and_values_are_still_checked(embedded, change, says, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(ASSETS_FOLDER / "embedded", folder)
     (folder / "SHA256SUMS").unlink()
@@ -185,12 +185,12 @@ def test_without_a_manifest_names_shapes_and_values_are_still_checked(embedded, 
         Pipeline.load(str(folder))
 
 
-def test_a_manifest_lists_every_file(tmp_path):
+def test_checksums_list_every_file(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b.txt").write_text("hello")
-    write_manifest(tmp_path)
+    write_checksums(tmp_path)
     assert (tmp_path / "SHA256SUMS").read_text().endswith("  a/b.txt\n")
-    assert len(verify_manifest(tmp_path)) == 64
+    assert len(verify_checksums(tmp_path)) == 64
 
 
 def test_a_pose_is_taken_at_the_last_frame_of_each_latent_frame():
@@ -442,7 +442,7 @@ def test_a_saved_model_comes_back_the_same(pipelines, family, tmp_path):
     pipeline = pipelines[family]
     pipeline.backbone.pipe.save_pretrained(tmp_path)
     (tmp_path / "syncam.json").write_text(pipeline.card.to_json(), encoding="utf-8")
-    write_manifest(tmp_path)
+    write_checksums(tmp_path)
     reloaded = Pipeline.load(str(tmp_path))
     assert reloaded.card == pipeline.card
     assert np.array_equal(reloaded.generate(tiny_shot()).frames, pipeline.generate(tiny_shot()).frames)

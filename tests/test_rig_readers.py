@@ -11,7 +11,7 @@ import pytest
 import syncam.rig_formats
 from syncam.cameras import FreeCamera, Intrinsics, quaternions_of, relative_to_first
 from syncam.rig_formats import FORMATS, parse_cameras, read_cameras, write_cameras
-from syncam.rig_formats.table import format_card
+from syncam.rig_formats.registry import format_card
 from tests.test_rig_cases import CASES, PINHOLE, TRUTH, assert_true, poses_of
 
 OPENGL = np.diag([1.0, -1, -1, 1])

@@ -124,8 +124,8 @@ def add_calibrate(commands) -> None:
 
 
 def calibrate(options: argparse.Namespace) -> None:
+    from syncam.checksums import write_card
     from syncam.distilled import card_of
-    from syncam.manifest import write_card
     from syncam.model_card import model_folder
     from syncam.rig_formats import read_rig
     from syncam.shot import Shot

@@ -10,8 +10,8 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from syncam.atomic_files import atomic_folder, write_atomic
 from syncam.datasets.layout import SPLITS, V2_GROUP
-from syncam.files import whole_folder, write_whole
 
 
 class Store:
@@ -39,7 +39,7 @@ class Store:
     def write(self, name: str, data: bytes | str) -> None:
         if self.path:
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path / name, data)
+            write_atomic(self.path / name, data)
         else:  # an object store shows a file when it is complete
             self.fs.pipe_file(f"{self.root}/{name}", data.encode() if isinstance(data, str) else data)
 
@@ -51,7 +51,7 @@ class Store:
         goes by them.
         """
         if self.path:
-            with whole_folder(self.path / name) as unfinished:
+            with atomic_folder(self.path / name) as unfinished:
                 yield unfinished
             return
         with tempfile.TemporaryDirectory() as temporary:

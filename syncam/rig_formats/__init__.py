@@ -11,11 +11,11 @@ what programs call; ``content`` opens files, ``folders`` finds them, ``fields`` 
 """
 
 from syncam.rig_formats.camera_file import CameraFile, CameraList
-from syncam.rig_formats.fields import strict_json
+from syncam.rig_formats.parsing import strict_json
 from syncam.rig_formats.preset import from_document, to_document
 from syncam.rig_formats.reading import PRESETS_FOLDER, list_presets, parse_cameras, read_cameras, read_rig
+from syncam.rig_formats.registry import EXTENSIONS, FILE_NAMES, FORMATS, format_table
 from syncam.rig_formats.syncamvideo import V2_FRAMES
-from syncam.rig_formats.table import EXTENSIONS, FILE_NAMES, FORMATS, format_table
 from syncam.rig_formats.writing import (
     FRAME_PATH,
     VIDEO_PATH,

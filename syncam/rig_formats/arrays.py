@@ -11,9 +11,9 @@ import numpy as np
 
 from syncam.cameras import Intrinsics
 from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, finish
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import inverse_of
-from syncam.rig_formats.format import Format
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Format
+from syncam.rig_formats.parsing import inverse_of
 
 _C2W = ("cam_c2w", "c2w", "c2ws", "poses", "pose", "camera_poses", "cam2world", "cams2world", "camera_to_worlds")
 _W2C = ("extrinsic", "extrinsics", "w2c", "w2cs", "world2cam", "world_to_camera", "cam_w2c")
@@ -30,14 +30,14 @@ def _is_row_of_matrices(array: np.ndarray) -> bool:
     return array.ndim >= 2 and array.shape[-2:] in ((3, 4), (4, 4)) and 1 <= array[..., 0, 0].size <= MAX_CAMERAS
 
 
-def _recognises(content: Content) -> bool:
+def _recognises(content: FileContent) -> bool:
     if not content.is_arrays:
         return False
     arrays = content.arrays
     return _is_row_of_matrices(arrays[""]) if "" in arrays else _named(arrays, _C2W + _W2C) is not None
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     arrays, notes = content.arrays, [NO_SCALE]
     name = "" if "" in arrays else _named(arrays, _C2W + _W2C)
     assert name is not None  # or it had not been recognised

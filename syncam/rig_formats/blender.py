@@ -8,9 +8,9 @@ import numpy as np
 
 from syncam.cameras import Intrinsics
 from syncam.rig_formats.camera_file import CameraFile, Track, finish, name_of
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import OPENGL, label_of, matrix_of, rows_of, strict_json
-from syncam.rig_formats.format import DEFAULT_LENS, Export, Format
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import DEFAULT_LENS, Export, Format
+from syncam.rig_formats.parsing import OPENGL, label_of, matrix_of, rows_of, strict_json
 
 _LENS = ("fx", "fy", "cx", "cy", "width", "height")
 _SCRIPT = '''\
@@ -85,11 +85,11 @@ def write(export: Export) -> dict[str, bytes]:
     return {FORMAT.file_name: text.replace("{cameras}", f"[\n    {lines},\n]").encode()}
 
 
-def _recognises(content: Content) -> bool:
+def _recognises(content: FileContent) -> bool:
     return content.is_text and "import bpy" in content.text and "\nCAMERAS = [" in content.text
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     """The cameras of a script that :func:`write` wrote. Its table is read as JSON; nothing of it is run."""
     table = content.text.partition("\nCAMERAS = ")[2].partition("\n]")[0].rstrip().removesuffix(",") + "\n]"
     tracks = []

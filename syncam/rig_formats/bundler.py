@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Source, Track, finish, label_of_path
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import OPENGL, inverse_of, numbers_in, pose_of
-from syncam.rig_formats.format import Format
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Format
+from syncam.rig_formats.parsing import OPENGL, inverse_of, numbers_in, pose_of
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     lines = content.lines
     counts = numbers_in(lines[0].split(), "the counts of cameras and points") if lines else []
     if len(counts) != 2 or not 1 <= counts[0] <= MAX_CAMERAS:
@@ -25,7 +25,7 @@ def read(content: Content) -> CameraFile:
         raise ValueError(f"a bundle file of {count} cameras has 5 lines for each, this one ends before")
     names, beside = [], content.beside("list.txt")
     if beside is not None:
-        names = [line.split()[0] for line in Content(beside).lines]
+        names = [line.split()[0] for line in FileContent(beside).lines]
     tracks, skipped = [], 0
     for number in range(count):
         rows = [line.split() for line in lines[1 + 5 * number : 6 + 5 * number]]

@@ -24,7 +24,7 @@ from syncam.cameras import (
     Rig,
     look_at_centre,
 )
-from syncam.rig_formats.fields import MAX_LABEL
+from syncam.rig_formats.parsing import MAX_LABEL
 
 MAX_CAMERAS = 10_000
 FAR_M = 1e5  # cameras that far from a file's origin are moved to it: maps and the globe have theirs elsewhere

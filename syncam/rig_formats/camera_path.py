@@ -15,19 +15,19 @@ import numpy as np
 
 from syncam.cameras import Intrinsics, LensModel
 from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, finish
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import OPENGL, OPENGL_AXES, label_of, number_of, pixels_of, rows_of, vector_of
-from syncam.rig_formats.format import Export, Format
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Export, Format
 from syncam.rig_formats.lens_models import lens_of
+from syncam.rig_formats.parsing import OPENGL, OPENGL_AXES, label_of, number_of, pixels_of, rows_of, vector_of
 
 _LENS = ("fx", "fy", "cx", "cy", "width", "height")
 
 
-def _recognises(content: Content) -> bool:
+def _recognises(content: FileContent) -> bool:
     return isinstance(content.json, dict) and isinstance(content.json.get("camera_path"), list)
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     data = content.json
     entries, notes = data["camera_path"], []
     views: dict = {}

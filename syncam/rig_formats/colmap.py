@@ -14,10 +14,10 @@ import numpy as np
 
 from syncam.cameras import Intrinsics, LensModel, quaternions_of, rotations_of
 from syncam.rig_formats.camera_file import NO_SCALE, CameraFile, Source, Track, finish, label_of_path, name_of
-from syncam.rig_formats.content import Content, FilePath
-from syncam.rig_formats.fields import inverse_of, pose_of
-from syncam.rig_formats.format import Export, Format
+from syncam.rig_formats.file_content import FileContent, FilePath
+from syncam.rig_formats.format_type import Export, Format
 from syncam.rig_formats.lens_models import COLMAP_MODELS, lens_of_colmap, to_colmap
+from syncam.rig_formats.parsing import inverse_of, pose_of
 
 TITLE = "COLMAP model, OpenCV axes"
 Lenses = dict[int, tuple[Intrinsics | None, LensModel | None]]
@@ -25,7 +25,7 @@ Image = tuple[int, Sequence[float], int, str]  # id, quaternion and translation 
 _SAYS = "# metres; world right-handed, z up; w2c with OpenCV camera axes (x right, y down, z forward)\n"
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     """Images alone, or cameras alone, are read with the other one beside them, if there is one."""
     notes: list[str] = []
     suffix = ".bin" if _is_binary(content) else ".txt"
@@ -34,15 +34,15 @@ def read(content: Content) -> CameraFile:
         if listing is None:
             raise ValueError(f"cameras{suffix} holds COLMAP's lenses, but no poses: those are in images{suffix}")
         lenses = _lenses(content, suffix, notes)
-        content = Content(listing)
+        content = FileContent(listing)
     else:
         beside = content.beside(f"cameras{suffix}")
-        lenses = _lenses(Content(beside), suffix, notes) if beside else {}
+        lenses = _lenses(FileContent(beside), suffix, notes) if beside else {}
     images = _images_from_binary(content.data) if suffix == ".bin" else _images_from_text(content)
     return _camera_file(images, lenses, notes)
 
 
-def _is_cameras(content: Content, suffix: str) -> bool:
+def _is_cameras(content: FileContent, suffix: str) -> bool:
     """Lenses, not images."""
     if content.path is not None and content.path.name.lower() in ("cameras.bin", "cameras.txt"):
         return True
@@ -52,11 +52,11 @@ def _is_cameras(content: Content, suffix: str) -> bool:
     return len(words) >= 5 and words[1] in dict(COLMAP_MODELS.values())
 
 
-def _lenses(content: Content, suffix: str, notes: list[str]) -> Lenses:
+def _lenses(content: FileContent, suffix: str, notes: list[str]) -> Lenses:
     return _lenses_from_binary(content.data, notes) if suffix == ".bin" else _lenses_from_text(content)
 
 
-def _lenses_from_text(content: Content) -> Lenses:
+def _lenses_from_text(content: FileContent) -> Lenses:
     lenses: Lenses = {}
     for line in content.lines:
         try:
@@ -86,7 +86,7 @@ def _lenses_from_binary(data: bytes, notes: list[str]) -> Lenses:
     return lenses
 
 
-def _images_from_text(content: Content) -> list[Image]:
+def _images_from_text(content: FileContent) -> list[Image]:
     """Lines of images, each followed by a line of its points: a blank one if it has none, or none at all."""
     images: list[Image] = []
     points_may_follow = False
@@ -205,12 +205,12 @@ def write_binary(export: Export) -> dict[str, bytes]:
     return {"cameras.bin": cameras_bin, "images.bin": images_bin, "points3D.bin": bytes(8)}
 
 
-def _is_binary(content: Content) -> bool:
+def _is_binary(content: FileContent) -> bool:
     name = content.path.name.lower() if content.path is not None else ""
     return name in ("images.bin", "cameras.bin") or content.is_colmap_binary or _is_binary_cameras(content)
 
 
-def _is_binary_cameras(content: Content) -> bool:
+def _is_binary_cameras(content: FileContent) -> bool:
     """A count of cameras below 2**16, and the number of the first one's model."""
     head = content.head
     if len(head) < 32 or head[2:8] != bytes(6):

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 from syncam.rig_formats.camera_file import CameraFile
 from syncam.rig_formats.colmap import models_in
-from syncam.rig_formats.content import Content, FilePath
-from syncam.rig_formats.table import BY_NAME, FORMATS
+from syncam.rig_formats.file_content import FileContent, FilePath
+from syncam.rig_formats.registry import BY_NAME, FORMATS
 
-Reader = Callable[[Content], CameraFile]
+Reader = Callable[[FileContent], CameraFile]
 MAX_ENTRIES = 100_000
 
 
-def read_archive(content: Content, read: Reader) -> CameraFile:
+def read_archive(content: FileContent, read: Reader) -> CameraFile:
     """Cameras of a zip archive, which is read as the folder that was packed.  Raises: ValueError."""
     if len(content.archive.namelist()) > MAX_ENTRIES:
         raise ValueError(f"this file is a zip archive of more than {MAX_ENTRIES} files")
@@ -37,9 +37,9 @@ def read_folder(folder: FilePath, read: Reader) -> CameraFile:
         if row.read_folder is not None and (file := row.read_folder(folder)) is not None:
             return file
     for path in _named(folder):
-        return _said(read(Content(path)), folder, path, [])
+        return _said(read(FileContent(path)), folder, path, [])
     if models := models_in(folder):
-        return _said(read(Content(models[0])), folder, models[0], models[1:])
+        return _said(read(FileContent(models[0])), folder, models[0], models[1:])
     entries: list[FilePath] = sorted(folder.iterdir(), key=lambda path: path.name)
     folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__"))]
     files = [entry for entry in entries if entry.is_file() and entry.suffix.lower() in _EXTENSIONS]
@@ -48,7 +48,7 @@ def read_folder(folder: FilePath, read: Reader) -> CameraFile:
     read_files, problems = [], []
     for path in files[:20]:
         try:
-            read_files.append((path, read(Content(path))))
+            read_files.append((path, read(FileContent(path))))
         except ValueError as error:
             problems.append(error)
     if len(read_files) == 1:

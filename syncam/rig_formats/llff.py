@@ -11,19 +11,19 @@ import numpy as np
 
 from syncam.cameras import Intrinsics
 from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, finish
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import pose_of
-from syncam.rig_formats.format import Format
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Format
+from syncam.rig_formats.parsing import pose_of
 
 
-def _recognises(content: Content) -> bool:
+def _recognises(content: FileContent) -> bool:
     if not content.is_arrays or "" not in content.arrays:
         return False
     shape = content.arrays[""].shape
     return len(shape) == 2 and shape[1] in (15, 17)
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     table = content.arrays[""]
     if not 1 <= len(table) <= MAX_CAMERAS or not np.isfinite(table[:, :15]).all():
         raise ValueError(f"poses_bounds.npy has finite numbers of 1 to {MAX_CAMERAS} pictures, got {len(table)} rows")

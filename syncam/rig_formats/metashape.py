@@ -14,16 +14,16 @@ import numpy as np
 
 from syncam.cameras import Intrinsics, LensModel
 from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, Source, Track, finish
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import MAX_LABEL, numbers_in, pixels_of
-from syncam.rig_formats.format import Format
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.lens_models import lens_of
+from syncam.rig_formats.parsing import MAX_LABEL, numbers_in, pixels_of
 
 _MODELS = {"frame": "OPENCV", "fisheye": "OPENCV_FISHEYE", "spherical": "EQUIRECTANGULAR"}
 Lens = tuple[Intrinsics | None, LensModel | None]
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     text = content.text
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("this XML file defines entities of its own, which no camera file needs")

@@ -12,9 +12,9 @@ import numpy as np
 
 from syncam.cameras import Intrinsics, rotations_of
 from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, Source, Track, finish
-from syncam.rig_formats.content import Content, FilePath
-from syncam.rig_formats.fields import OPENGL, number_of, pixels_of, pose_of, vector_of
-from syncam.rig_formats.format import Format
+from syncam.rig_formats.file_content import FileContent, FilePath
+from syncam.rig_formats.format_type import Format
+from syncam.rig_formats.parsing import OPENGL, number_of, pixels_of, pose_of, vector_of
 
 _T = [f"t_{row}{column}" for row in range(3) for column in range(4)]
 _Y_TO_Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
@@ -29,18 +29,18 @@ def _z_up(tracks: list[Track], notes: list[str]) -> list[Track]:
     return [track._replace(poses=[_Y_TO_Z_UP @ pose for pose in track.poses]) for track in tracks]
 
 
-def _is_polycam(content: Content) -> bool:
+def _is_polycam(content: FileContent) -> bool:
     return isinstance(content.json, dict) and set(_T) <= set(content.json)
 
 
 def _can_be_polycam(path: FilePath) -> bool:
     try:
-        return _is_polycam(Content(path))
+        return _is_polycam(FileContent(path))
     except ValueError:  # not even JSON
         return False
 
 
-def _polycam_track(content: Content, where: str) -> Track:
+def _polycam_track(content: FileContent, where: str) -> Track:
     entry = content.json
     if not _is_polycam(content):
         raise ValueError(f"{where} is not one of Polycam's cameras: {', '.join(_T[:3])}, ... are missing")
@@ -54,7 +54,7 @@ def _polycam_track(content: Content, where: str) -> Track:
     )
 
 
-def read_polycam(content: Content) -> CameraFile:
+def read_polycam(content: FileContent) -> CameraFile:
     notes: list[str] = []
     return finish(_z_up([_polycam_track(content, "this file")], notes), POLYCAM.name, POLYCAM.title, notes)
 
@@ -67,17 +67,17 @@ def read_polycam_folder(folder: FilePath) -> CameraFile | None:
             paths = sorted((path for path in place.iterdir() if path.suffix.lower() == ".json"), key=lambda p: p.name)
             if len(paths) > 1 and _can_be_polycam(paths[0]):
                 notes: list[str] = []
-                tracks = [_polycam_track(Content(path), ascii(path.name)[:60]) for path in paths[: MAX_CAMERAS + 1]]
+                tracks = [_polycam_track(FileContent(path), ascii(path.name)[:60]) for path in paths[: MAX_CAMERAS + 1]]
                 return finish(_z_up(tracks, notes), POLYCAM.name, POLYCAM.title, notes)
     return None
 
 
-def _is_record3d(content: Content) -> bool:
+def _is_record3d(content: FileContent) -> bool:
     data = content.json
     return isinstance(data, dict) and isinstance(data.get("poses"), list) and "K" in data and "fps" in data
 
 
-def read_record3d(content: Content) -> CameraFile:
+def read_record3d(content: FileContent) -> CameraFile:
     data = content.json
     if not 1 <= len(data["poses"]) <= MAX_CAMERAS:
         raise ValueError(f"Record3D's metadata has 1 to {MAX_CAMERAS} poses, got {len(data['poses'])}")

@@ -14,8 +14,9 @@ import numpy as np
 
 from syncam.cameras import rotations_of
 from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, common_target, finish
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import (
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Format
+from syncam.rig_formats.parsing import (
     inverse_of,
     label_of,
     matrix_of,
@@ -24,7 +25,6 @@ from syncam.rig_formats.fields import (
     rotation_of,
     vector_of,
 )
-from syncam.rig_formats.format import Format
 from syncam.rig_formats.transforms import lens_from_keys
 
 _POSITION = (
@@ -80,7 +80,7 @@ def _first(entry: dict, names: tuple[str, ...]) -> str | None:
     return next((name for name in names if name in entry), None)
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     pairs = _entries(content.json)[: MAX_CAMERAS + 1]
     shared = content.json if isinstance(content.json, dict) else {}
     notes = ["Camera axes as OpenCV's are assumed.", NO_SCALE]

@@ -9,9 +9,9 @@ import numpy as np
 
 from syncam.cameras import Camera, FreeCamera, Intrinsics, LensModel, MovingCamera, OrbitCamera
 from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, CameraList, cameras_in, nearest_rotations
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import json_lines, label_of, matrix_of, number_of, rows_of, text_of
-from syncam.rig_formats.format import Export, Format
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Export, Format
+from syncam.rig_formats.parsing import json_lines, label_of, matrix_of, number_of, rows_of, text_of
 
 RIG_FORMAT, RIG_VERSION = "syncam-rig", 1
 RIG_UNITS = "metres, degrees"
@@ -184,14 +184,14 @@ def _plain(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
-def _recognises(content: Content) -> bool:
+def _recognises(content: FileContent) -> bool:
     data = content.json
     if isinstance(data, list):
         return True
     return isinstance(data, dict) and (isinstance(data.get("rig"), dict) or "cameras" in data or "format" in data)
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     data = content.json
     if isinstance(data, list):
         data = {"format": RIG_FORMAT, "version": RIG_VERSION, "cameras": data}

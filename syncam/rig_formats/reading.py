@@ -11,9 +11,9 @@ from typing import Any
 
 from syncam.cameras import MAX_VIEWS, Rig
 from syncam.rig_formats.camera_file import CameraFile
-from syncam.rig_formats.content import Content
+from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.folders import read_archive, read_folder
-from syncam.rig_formats.table import FORMATS, IN_ORDER
+from syncam.rig_formats.registry import FORMATS, IN_ORDER
 
 PRESETS_FOLDER = Path(__file__).resolve().parents[2] / "presets"
 TEXT_TITLE = "distance, elevation, azimuth in metres and degrees"
@@ -38,7 +38,7 @@ def read_cameras(source: str | Path) -> CameraFile:
             is_folder = source.is_dir()
         except (OSError, ValueError) as error:  # too long a name, or one with a NUL
             raise ValueError(f"{source.name!r:.80} can't be read: {getattr(error, 'strerror', error)}") from None
-        return read_folder(source, read_content) if is_folder else read_content(Content(source))
+        return read_folder(source, read_content) if is_folder else read_content(FileContent(source))
     text = source.strip()
     if re.fullmatch(r"[\w-]{1,80}", text):
         return _read_preset(text)
@@ -57,10 +57,10 @@ def read_cameras(source: str | Path) -> CameraFile:
 
 def parse_cameras(data: bytes) -> CameraFile:
     """Cameras from a camera file's contents, whatever its format.  Raises: ValueError."""
-    return read_content(Content(data))
+    return read_content(FileContent(data))
 
 
-def read_content(content: Content) -> CameraFile:
+def read_content(content: FileContent) -> CameraFile:
     """Cameras from a file, by the first format that recognises it.  Raises: ValueError in one line."""
     try:
         file = _read_by_format(content)
@@ -77,7 +77,7 @@ def read_content(content: Content) -> CameraFile:
     return file
 
 
-def _read_by_format(content: Content) -> CameraFile:
+def _read_by_format(content: FileContent) -> CameraFile:
     if content.is_archive and not content.is_arrays:
         return read_archive(content, read_content)
     for row in IN_ORDER:
@@ -97,7 +97,7 @@ def list_presets(folder: Path = PRESETS_FOLDER) -> dict[str, CameraFile]:
     presets = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            presets[path.stem] = read_content(Content(path))
+            presets[path.stem] = read_content(FileContent(path))
         except ValueError as error:
             _log.warning("preset %s skipped: %s", ascii(path.name), error)
     return dict(sorted(presets.items(), key=lambda p: (any(c.moves for c in p[1].cameras), len(p[1].cameras), p[0])))
@@ -106,7 +106,7 @@ def list_presets(folder: Path = PRESETS_FOLDER) -> dict[str, CameraFile]:
 def _read_preset(name: str) -> CameraFile:
     path = PRESETS_FOLDER / f"{name}.json"
     if path.is_file():
-        return read_content(Content(path))
+        return read_content(FileContent(path))
     if ring := re.fullmatch(r"(hemi36)_(\d+)m_(\d+)", name, re.IGNORECASE):  # the dataset's own name for a ring
         return _moved_to_ring(_read_preset(ring[1].lower()), distance_m=float(ring[2]), elevation_deg=float(ring[3]))
     raise ValueError(f"no preset is called {name!r}; there are: {', '.join(list_presets())}")

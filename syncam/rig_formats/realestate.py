@@ -11,27 +11,27 @@ import numpy as np
 
 from syncam.cameras import Intrinsics
 from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, finish
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import inverse_of, numbers_in
-from syncam.rig_formats.format import Format
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Format
+from syncam.rig_formats.parsing import inverse_of, numbers_in
 
 SIZE = (1280, 720)
 
 
-def _poses(content: Content) -> list[str]:
+def _poses(content: FileContent) -> list[str]:
     """The lines but for the video's address."""
     lines = content.lines
     return lines[1:] if lines and len(lines[0].split()) == 1 else lines
 
 
-def _recognises(content: Content) -> bool:
+def _recognises(content: FileContent) -> bool:
     if not content.is_text:
         return False
     lines = _poses(content)
     return bool(lines) and len(lines[0].split()) == 19
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     lines = _poses(content)[: MAX_CAMERAS + 1]
     rows = []
     for number, line in enumerate(lines, 1):

@@ -12,21 +12,21 @@ import csv
 import numpy as np
 
 from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, Source, Track, finish, label_of_path
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import OPENGL, numbers_in, pose_of
-from syncam.rig_formats.format import Format
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.lens_models import lens_of
+from syncam.rig_formats.parsing import OPENGL, numbers_in, pose_of
 
 _POSE = ("x", "y", "alt", "heading", "pitch", "roll")
 SIZE = (6000, 4000)
 
 
-def _header(content: Content) -> list[str]:
+def _header(content: FileContent) -> list[str]:
     first = content.text.lstrip().partition("\n")[0] if content.is_text else ""
     return [word.strip().lower() for word in first.strip().removeprefix("#").split(",")]
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     names, tracks = _header(content), []
     rows = list(csv.reader(content.text.lstrip().splitlines()[1 : MAX_CAMERAS + 2]))
     for number, row in enumerate((row for row in rows if row), 1):

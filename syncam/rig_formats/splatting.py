@@ -11,19 +11,19 @@ import json
 
 from syncam.cameras import Intrinsics
 from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Source, Track, finish
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import label_of, number_of, pixels_of, pose_of, rotation_of, rows_of, vector_of
-from syncam.rig_formats.format import Export, Format
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Export, Format
+from syncam.rig_formats.parsing import label_of, number_of, pixels_of, pose_of, rotation_of, rows_of, vector_of
 
 _KEYS = {"position", "rotation", "fx", "fy", "width", "height"}
 
 
-def _recognises(content: Content) -> bool:
+def _recognises(content: FileContent) -> bool:
     data = content.json
     return isinstance(data, list) and bool(data) and isinstance(data[0], dict) and set(data[0]) >= _KEYS
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     tracks = []
     for number, entry in enumerate(content.json[: MAX_CAMERAS + 1], 1):
         where = f"camera {number}"

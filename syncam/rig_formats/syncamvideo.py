@@ -16,8 +16,8 @@ import numpy as np
 
 from syncam.cameras import Intrinsics
 from syncam.rig_formats.camera_file import CameraFile, Track, finish, name_of
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.format import Export, Format
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Export, Format
 
 SENSOR_MM = 23.76
 V1_SIZE, V2_SIZE = (720, 480), (1280, 1280)
@@ -76,7 +76,7 @@ def _to_unreal(c2w: np.ndarray) -> str:
     return " ".join(f"[{' '.join(repr(float(v) + 0.0) for v in row)} {last}]" for row, last in rows)
 
 
-def _is_v1(content: Content) -> bool:
+def _is_v1(content: FileContent) -> bool:
     data = content.json
     return (
         isinstance(data, dict)
@@ -85,7 +85,7 @@ def _is_v1(content: Content) -> bool:
     )
 
 
-def read_v1(content: Content) -> CameraFile:
+def read_v1(content: FileContent) -> CameraFile:
     """The lens is told by the cameras' names; ``C_01_18mm`` and its like are the published rings."""
     data, notes = content.json, []
     vectors = [_row_vectors(text, name_of(n, key))[None] for n, (key, text) in enumerate(data.items(), 1)]
@@ -104,12 +104,12 @@ def read_v1(content: Content) -> CameraFile:
     return finish(tracks, V1.name, V1.title, notes)
 
 
-def _is_v2(content: Content) -> bool:
+def _is_v2(content: FileContent) -> bool:
     data = content.json
     return isinstance(data, dict) and bool(data) and all(re.fullmatch(r"frame\d{1,6}", key) for key in data)
 
 
-def read_v2(content: Content) -> CameraFile:
+def read_v2(content: FileContent) -> CameraFile:
     """The lens is told by a folder above the file, such as ``f24_aperture5``."""
     data, notes = content.json, []
     frames = sorted(data, key=lambda key: int(key[5:]))
@@ -135,7 +135,7 @@ def read_v2(content: Content) -> CameraFile:
     return finish(tracks, V2.name, V2.title, notes)
 
 
-def _focal_by_folder(content: Content) -> float | None:
+def _focal_by_folder(content: FileContent) -> float | None:
     path = content.path
     parts = re.split(r"[\\/]", str(path.absolute() if isinstance(path, Path) else path)) if path is not None else []
     matches = [re.fullmatch(r"f(\d+(?:\.\d+)?)_aperture[\d.]+", part) for part in parts]

@@ -11,12 +11,12 @@ import numpy as np
 
 from syncam.cameras import rotations_of
 from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, finish
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import numbers_in, pose_of
-from syncam.rig_formats.format import Format
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Format
+from syncam.rig_formats.parsing import numbers_in, pose_of
 
 
-def _columns(content: Content) -> int:
+def _columns(content: FileContent) -> int:
     """Numbers in the first line, 0 if it is none of these formats."""
     if not content.is_text or not content.lines:
         return 0
@@ -32,7 +32,7 @@ def _is_unit(quaternion: list[float]) -> bool:
     return abs(float(np.linalg.norm(quaternion)) - 1) < 1e-2
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     columns, rows = _columns(content), []
     for number, line in enumerate(content.lines[: MAX_CAMERAS + 1], 1):
         rows.append(numbers_in(line.replace(",", " ").split(), f"line {number}"))

@@ -21,8 +21,11 @@ from syncam.rig_formats.camera_file import (
     finish,
     label_of_path,
 )
-from syncam.rig_formats.content import Content
-from syncam.rig_formats.fields import (
+from syncam.rig_formats.file_content import FileContent
+from syncam.rig_formats.format_type import Export, Format, Picture
+from syncam.rig_formats.grouping import Shot, by_camera
+from syncam.rig_formats.lens_models import lens_of, to_nerfstudio
+from syncam.rig_formats.parsing import (
     OPENGL,
     OPENGL_AXES,
     json_lines,
@@ -33,9 +36,6 @@ from syncam.rig_formats.fields import (
     rows_of,
     text_of,
 )
-from syncam.rig_formats.format import Export, Format, Picture
-from syncam.rig_formats.grouping import Shot, by_camera
-from syncam.rig_formats.lens_models import lens_of, to_nerfstudio
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi")
 # What files call the width and height of pictures, focal lengths in pixels, and fields of view.
@@ -54,18 +54,18 @@ _LENS_KEYS = {
 _IDS = ("camera_id", "cam_id", "camera", "cam", "camera_index", "cam_idx", "camera_name", "cam_name", "camera_label")
 
 
-def _recognises(content: Content) -> bool:
+def _recognises(content: FileContent) -> bool:
     return isinstance(content.json, dict) and "frames" in content.json
 
 
-def _timed(content: Content) -> bool:
+def _timed(content: FileContent) -> bool:
     """Times, and one field of view for all pictures: D-NeRF's files."""
     data = content.json
     entries = data["frames"] if isinstance(data["frames"], list) else []
     return "camera_angle_x" in data and any("time" in entry for entry in entries if isinstance(entry, dict))
 
 
-def read(content: Content) -> CameraFile:
+def read(content: FileContent) -> CameraFile:
     data = content.json
     entries, shots = data["frames"], []
     notes: list[str] = []

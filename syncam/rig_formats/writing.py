@@ -11,9 +11,9 @@ import numpy as np
 
 from syncam.cameras import FreeCamera
 from syncam.rig_formats.camera_file import CameraList, Source, cameras_in
-from syncam.rig_formats.format import DEFAULT_LENS, Export, Format
+from syncam.rig_formats.format_type import DEFAULT_LENS, Export, Format
+from syncam.rig_formats.registry import BY_NAME, FILE_NAMES
 from syncam.rig_formats.syncamvideo import V2_FRAMES
-from syncam.rig_formats.table import BY_NAME, FILE_NAMES
 
 MAX_FRAMES = 10_000
 VIDEO_PATH, FRAME_PATH = "view_{view:02d}.mp4", "frames/view_{view:02d}/{frame:04d}.png"

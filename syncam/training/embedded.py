@@ -24,9 +24,9 @@ from syncam import toyworld
 from syncam.backbones import embedded
 from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer, WanBackbone
 from syncam.cameras import Intrinsics
+from syncam.checksums import write_checksums
 from syncam.datasets import SynCamVideo
 from syncam.evaluation.table import contact_sheet, held_out
-from syncam.manifest import write_manifest
 from syncam.model_card import ModelCard, TrainedRange
 from syncam.multiview import camera_features
 from syncam.pipeline import Pipeline
@@ -146,7 +146,7 @@ def build_model(config: EmbeddedConfig, device: torch.device) -> TextToViews:
 
 
 def save_model(model: TextToViews, config: EmbeddedConfig, trained: TrainedRange) -> None:
-    """Write the whole model as a diffusers pipeline folder with its card and manifest; no file above 9 MB."""
+    """Write the whole model as a diffusers pipeline folder with its card and checksums; no file above 9 MB."""
     folder, tokenizer = config.out / "model", load_tokenizer(config)
     model = copy.deepcopy(model).bfloat16()  # saved so, whatever it computes in
     pipe = WanPipeline(
@@ -184,7 +184,7 @@ def save_model(model: TextToViews, config: EmbeddedConfig, trained: TrainedRange
         note=f"A small model trained on {config.data.name}." if config.data else TOY_NOTE,
     )
     (folder / "syncam.json").write_text(card.to_json(), encoding="utf-8")
-    write_manifest(folder)
+    write_checksums(folder)
 
 
 def load_tokenizer(config: EmbeddedConfig):

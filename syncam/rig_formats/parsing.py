@@ -1,4 +1,4 @@
-"""The ground under every format: JSON, numbers and matrices are checked here before anything believes them."""
+"""JSON, numbers, vectors and matrices from a camera file, checked before anything uses them."""
 
 from __future__ import annotations
 

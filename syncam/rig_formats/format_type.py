@@ -1,4 +1,4 @@
-"""What a format is to this program: a row of the table in ``table.py``."""
+"""What a camera format consists of: how its files are recognised, read and written; see ``registry.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from syncam.cameras import Camera, FreeCamera, Intrinsics, LensModel
 from syncam.rig_formats.camera_file import CameraFile, Source
-from syncam.rig_formats.content import Content, FilePath
+from syncam.rig_formats.file_content import FileContent, FilePath
 
 DEFAULT_LENS = Intrinsics.from_hfov(50, 832, 480)  # for cameras that bring none, in formats that must have one
 
@@ -97,8 +97,8 @@ class Format:
     name: str
     title: str
     recognised_by: str
-    recognises: Callable[[Content], bool]
-    read: Callable[[Content], CameraFile]
+    recognises: Callable[[FileContent], bool]
+    read: Callable[[FileContent], CameraFile]
     extensions: tuple[str, ...] = (".json",)
     folder_names: tuple[str, ...] = ()
     file_name: str = ""

@@ -1,4 +1,4 @@
-"""The table of all formats: a new one is a module, and a row here. Help, page and README are made from it."""
+"""The registry of all formats: a new one is a module, and a row here. Help, page and README are made from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from syncam.rig_formats import (
     trajectories,
     transforms,
 )
-from syncam.rig_formats.format import Format
+from syncam.rig_formats.format_type import Format
 
 # As they are listed: ours and the datasets' first, then those that are also written.
 FORMATS: tuple[Format, ...] = (

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writes: files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORGOTTEN_SECONDS = 24 * 3600.0  # after so long, another machine's unfinished f
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
+def atomic_file(target: Path) -> Iterator[Path]:
     """A path to write to, which becomes ``target`` in one rename if the block ends well.
 
     Others who read ``target`` meanwhile see the old file or the new one, never half of one.
@@ -30,14 +30,14 @@ def whole_file(target: Path) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
-def write_whole(target: Path, data: bytes | str) -> None:
-    """Writes a small file; see :func:`whole_file`."""
-    with whole_file(target) as unfinished:
+def write_atomic(target: Path, data: bytes | str) -> None:
+    """Writes a small file; see :func:`atomic_file`."""
+    with atomic_file(target) as unfinished:
         unfinished.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """An empty folder to write into, which becomes ``target`` in one rename if the block ends well.
 
     What was at ``target`` before is replaced whole, and stays as it is if the block fails. The unfinished folder lies

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from syncam.rig_formats.fields import tolerant_json
+from syncam.rig_formats.parsing import tolerant_json
 
 MAX_FILE_BYTES = 8 << 20
 MAX_LISTING_BYTES = 256 << 20  # COLMAP's images also list every point that they see; so may other tables of numbers
@@ -26,8 +26,8 @@ FilePath = Path | zipfile.Path  # on the disk, or in an archive
 _BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, struct.error, KeyError)
 
 
-class Content:
-    """A camera file's contents: ``Content(data)`` or ``Content(path)``.
+class FileContent:
+    """A camera file's contents: ``FileContent(data)`` or ``FileContent(path)``.
 
     Raises: ValueError, when something is asked of it, if it is too large for that or can't be read.
     """
