@@ -1,4 +1,4 @@
-"""The command line: ``python -m syncam generate | convert | preview | dataset | train | evaluate | ...``.
+"""The command line: ``python -m syncam generate | convert | plot | dataset | train | evaluate | ...``.
 
 Each command imports what it needs when it runs, so that ``--help`` and a mistake in an argument are answered at once.
 A person's mistake is one line on stderr and exit code 2.
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = OneLineParser(prog="syncam", description="One prompt, several cameras, one moment in time.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
-        *(add_generate, add_convert, add_preview, add_dataset),
+        *(add_generate, add_convert, add_plot, add_dataset),
         *(add_train, add_calibrate, add_evaluate, add_verify, add_benchmark),
     ):
         add(commands)
@@ -118,19 +118,19 @@ def convert(options: argparse.Namespace) -> None:
         print(change)
 
 
-def add_preview(commands) -> None:
-    command = commands.add_parser("preview", help="draw cameras in 3D")
+def add_plot(commands) -> None:
+    command = commands.add_parser("plot", aliases=["preview"], help="draw cameras in 3D")
     command.add_argument("source", metavar="POSE_FILE", help=RIG_HELP)
     command.add_argument("-o", "--out", required=True, type=Path, help="an .html or .png file")
     add_choice(command)
-    command.set_defaults(run=preview)
+    command.set_defaults(run=plot)
 
 
-def preview(options: argparse.Namespace) -> None:
-    from syncam.preview import save_preview
+def plot(options: argparse.Namespace) -> None:
+    from syncam.rig_plot import save_rig_plot
 
     file = chosen_cameras(options)
-    save_preview(options.out, file)
+    save_rig_plot(options.out, file)
     print(f"{file.note} {len(file.cameras)} cameras drawn in {options.out}")
 
 

@@ -32,11 +32,11 @@ from syncam.distilled import card_of
 from syncam.guidance import Guidance
 from syncam.machine import best_device, free_bytes, is_out_of_memory, own_seconds
 from syncam.model_card import KNOWN_MODELS, ModelCard, model_folder
-from syncam.passes import Pass, Watch, split_into_passes
 from syncam.planning import Plan, Planner, choose_offload, component_bytes
 from syncam.rig_formats import to_document
 from syncam.shot import GivenView, Progress, ResolvedShot, Shot
 from syncam.video import MultiViewVideo, read_recipe
+from syncam.view_schedule import Pass, ProgressReporter, split_into_passes
 
 BACKBONES: dict[str, type[Backbone]] = {"wan": WanBackbone, "cogvideox": CogVideoXBackbone}
 
@@ -143,26 +143,32 @@ class Pipeline:
         plan = self.plan(shot)
         plan.require()
         given, originals = self._given_frames(shot)
-        watch = Watch(shot, passes, on_step, should_stop)
+        progress = ProgressReporter(shot, passes, on_step, should_stop)
         try:
             with torch.no_grad(), self._memory_given_back():
-                watch.report("text", 0)
+                progress.report("text", 0)
                 if on_step:
                     self.backbone.prepare_preview()
                 prompt_embeds = self._encode_prompt(shot)
                 encoded = time.perf_counter()
                 latents = {view: self.backbone.encode(frames) for view, frames in given.items()}
                 noise = self.backbone.noise(shot)
-                for watch.number, one in enumerate(passes):
+                for progress.number, one in enumerate(passes):
                     known = torch.cat([latents[view] for view in one.known]) if one.known else None
                     made = self._denoise(
-                        _part(shot, one), plan, cameras[watch.number], noise[[*one.views]], prompt_embeds, known, watch
+                        _part(shot, one),
+                        plan,
+                        cameras[progress.number],
+                        noise[[*one.views]],
+                        prompt_embeds,
+                        known,
+                        progress,
                     )
                     latents |= zip(one.views, made.split(1), strict=True)
                 denoised = time.perf_counter()
-                watch.report("decode", watch.num_steps)
+                progress.report("decode", progress.num_steps)
                 new = [view for view in range(len(shot.rig)) if view not in given]
-                frames = given | dict(zip(new, self._decode([latents[view] for view in new], watch), strict=True))
+                frames = given | dict(zip(new, self._decode([latents[view] for view in new], progress), strict=True))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -239,7 +245,7 @@ class Pipeline:
         noise: torch.Tensor,
         prompt_embeds: tuple[torch.Tensor, torch.Tensor | None],
         known: torch.Tensor | None,
-        watch: Watch,
+        progress: ProgressReporter,
     ) -> torch.Tensor:
         """Clean latents (v, c, f, h, w) of one pass: the family's own diffusers pipeline runs with the views as batch.
 
@@ -267,16 +273,16 @@ class Pipeline:
 
         def after_step(pipe, step: int, timestep, tensors: dict) -> dict:
             nonlocal previous
-            watch.require_going_on(step + 1)
+            progress.require_going_on(step + 1)
             latents = tensors["latents"]
             if not torch.isfinite(latents).all():
                 raise FloatingPointError("the model produced NaN or infinity, so nothing was saved; try another seed")
-            if watch.on_step:
+            if progress.on_step:
                 clean = backbone.clean_estimate(previous.to(latents), guidance.prediction, step)
                 if num_known:
                     clean[:num_known] = source
                 pictures = backbone.preview(backbone.ours(clean).float())
-                watch.show(step + 1, (time.perf_counter() - began) / (step + 1), pictures)
+                progress.show(step + 1, (time.perf_counter() - began) / (step + 1), pictures)
             if num_known:  # where the known views would be if they had been denoised too
                 signal, level = backbone.signal_and_noise(step + 1)
                 latents[:num_known] = signal * source.to(latents) + level * noise[:num_known].to(latents)
@@ -302,14 +308,14 @@ class Pipeline:
             ).frames
         return backbone.ours(latents)
 
-    def _decode(self, latents: list[torch.Tensor], watch: Watch) -> list[np.ndarray]:
+    def _decode(self, latents: list[torch.Tensor], progress: ProgressReporter) -> list[np.ndarray]:
         """Latents (1, c, f, h, w) of each view -> its frames (t, h, w, 3) uint8.
 
         If memory runs out, the view is decoded again in smaller tiles: the minutes spent on the latents are not lost.
         """
         views = []
         for view in latents:
-            watch.require_going_on(watch.shot.num_inference_steps)
+            progress.require_going_on(progress.shot.num_inference_steps)
             for smaller in (1, 2, 4):
                 self.backbone.set_tiles(smaller)
                 try:

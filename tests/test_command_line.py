@@ -8,7 +8,7 @@ import pytest
 
 from syncam.__main__ import main
 
-COMMANDS = ("generate", "convert", "preview", "dataset", "train", "calibrate", "evaluate", "verify", "benchmark")
+COMMANDS = ("generate", "convert", "plot", "dataset", "train", "calibrate", "evaluate", "verify", "benchmark")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -23,7 +23,7 @@ def test_commands_for_cameras_do_not_import_pytorch(tmp_path):
 import sys
 from syncam.__main__ import main
 assert main(["convert", "arc4", {str(tmp_path / "rig.json")!r}, "--to", "preset"]) == 0
-assert main(["preview", "arc4", "--out", {str(tmp_path / "rig.png")!r}]) == 0
+assert main(["plot", "arc4", "--out", {str(tmp_path / "rig.png")!r}]) == 0
 heavy = {{"torch", "diffusers", "transformers", "gradio"}} & set(sys.modules)
 assert not heavy, heavy
 """

@@ -50,7 +50,7 @@ COVERED = {
     26: FILES,
     27: FILES,
     28: "test_rig_formats.py::test_a_matrix_slightly_off_a_rotation_is_made_one_and_said",
-    29: "test_preview.py::test_a_label_with_html_is_shown_as_text",
+    29: "test_rig_plot.py::test_a_label_with_html_is_shown_as_text",
     30: "test_page.py::test_eight_of_a_dataset_files_cameras_can_be_picked",
     31: "test_rig_formats.py::test_noise_is_refused_and_nothing_worse",
     32: "test_rig_formats.py::test_broken_presets_are_skipped_with_a_line_each",

@@ -10,11 +10,12 @@ import pytest
 from syncam.__main__ import main
 from syncam.cameras import MAX_VIEWS, Rig
 from syncam.checksums import write_card
+from syncam.extend_result import with_more_cameras, with_views_between
 from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS, ModelCard
-from syncam.passes import split_into_passes, with_more_cameras, with_views_between
 from syncam.pipeline import Pipeline
 from syncam.shot import GivenView, Progress, Shot, Stopped
 from syncam.video import MultiViewVideo
+from syncam.view_schedule import split_into_passes
 
 RIG = Rig.orbit([(5.0, 15.0, 30.0 * number) for number in range(11)])
 SMALL = {"seed": 3, "num_inference_steps": 2, "num_frames": 5, "width": 64, "height": 64}

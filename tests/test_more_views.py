@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from syncam.manifest import write_card
+from syncam.checksums import write_card
 from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS, ModelCard
 from syncam.rig_formats import read_rig, to_document
 from syncam.studio.engine import Engine

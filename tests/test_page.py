@@ -18,8 +18,8 @@ from PIL import Image
 
 from syncam.cameras import FreeCamera, MovingCamera, OrbitCamera, Rig
 from syncam.clips import read_clip, read_frames
-from syncam.preview import rig_figure
 from syncam.rig_formats import export_cameras, list_presets, read_rig, to_document
+from syncam.rig_plot import rig_figure
 from syncam.studio.engine import Engine
 from syncam.studio.layout import build_studio
 from syncam.studio.server import launch_options

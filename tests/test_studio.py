@@ -31,8 +31,8 @@ from gradio_client.exceptions import AppError  # noqa: E402
 
 from syncam.clips import read_frames  # noqa: E402
 from syncam.model_card import ASSETS_FOLDER, ModelCard  # noqa: E402
-from syncam.preview import rig_figure  # noqa: E402
 from syncam.rig_formats import FILE_NAMES, read_cameras, read_rig, to_document  # noqa: E402
+from syncam.rig_plot import rig_figure  # noqa: E402
 from syncam.shot import Progress, Shot  # noqa: E402
 from syncam.studio import jobs, results, settings  # noqa: E402
 from syncam.studio.engine import Engine  # noqa: E402

@@ -96,7 +96,7 @@ def generate(options: argparse.Namespace) -> None:
 
 def asked_for(options: argparse.Namespace) -> Shot:
     """The shot that the options describe, not yet checked against a model."""
-    from syncam.passes import with_more_cameras
+    from syncam.extend_result import with_more_cameras
     from syncam.rig_formats import read_cameras
     from syncam.shot import Shot
 

@@ -27,7 +27,7 @@ from syncam.evaluation.measures import measure_scene
 from syncam.machine import use_threads
 from syncam.model_card import SOLVERS, ModelCard
 from syncam.pipeline import Pipeline
-from syncam.preview import CAMERA_COLOURS
+from syncam.rig_plot import CAMERA_COLOURS
 from syncam.shot import Shot
 from syncam.video import MultiViewVideo, write_mp4
 

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from syncam.preview import rig_figure
+from syncam.rig_plot import rig_figure
 from syncam.shot import Shot
 from syncam.studio.engine import Engine
 from syncam.studio.player import file_data

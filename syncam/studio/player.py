@@ -14,9 +14,9 @@ from syncam.cameras import is_ring
 from syncam.checks import shown as quoted
 from syncam.checks import whole_number
 from syncam.model_card import ModelCard
-from syncam.preview import CAMERA_COLOURS
 from syncam.result_zip import zip_result
 from syncam.rig_formats import from_document
+from syncam.rig_plot import CAMERA_COLOURS
 from syncam.studio.errors import answer_errors
 from syncam.studio.more_views import offers
 from syncam.studio.scripts import component_script

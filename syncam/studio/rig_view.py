@@ -14,7 +14,6 @@ import gradio as gr
 
 from syncam.cameras import MAX_VIEWS, TEMPLATES, Intrinsics, Rig, apply_template
 from syncam.model_card import ModelCard
-from syncam.preview import CAMERA_COLOURS
 from syncam.rig_formats import (
     EXTENSIONS,
     FILE_NAMES,
@@ -24,6 +23,7 @@ from syncam.rig_formats import (
     list_presets,
     to_document,
 )
+from syncam.rig_plot import CAMERA_COLOURS
 from syncam.studio.errors import answer_errors
 from syncam.studio.scripts import component_script
 from syncam.studio.settings import rig_from

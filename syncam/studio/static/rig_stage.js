@@ -9,7 +9,7 @@ import { RigScene } from "./rig_scene.js";
 import { PLACE } from "./rig_store.js";
 
 const FOV_DEG = 35;
-const FIRST_LOOK = { azimuth: -38, elevation: 26 }; // to the right of the front, above, as syncam.preview
+const FIRST_LOOK = { azimuth: -38, elevation: 26 }; // to the right of the front, above, as syncam.rig_plot
 const NEAR_PIXELS = { mouse: 9, pen: 14, touch: 22 }; // how close to a handle's line a pointer takes it
 const radians = (degrees) => (degrees * Math.PI) / 180;
 

@@ -68,14 +68,14 @@ def rig_figure(
     return figure
 
 
-def save_preview(path: Path | str, cameras: Rig | CameraFile | Sequence[Camera], **options) -> None:
+def save_rig_plot(path: Path | str, cameras: Rig | CameraFile | Sequence[Camera], **options) -> None:
     """Draws ``rig_figure(cameras, **options)`` into an ``.html`` (plotly.js inside) or a ``.png``.
 
     Raises: ValueError if the name ends in neither.
     """
     path = Path(path)
     if path.suffix not in (".html", ".png"):
-        raise ValueError(f"a preview is saved as .html or .png, got {path.name!r:.80}")
+        raise ValueError(f"a plot is saved as .html or .png, got {path.name!r:.80}")
     figure = rig_figure(cameras, **options)
     if path.suffix == ".html":
         path.write_text(figure.to_html(include_plotlyjs=True, config={"displaylogo": False}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Which views are generated together, where a model can't do all at once or some are there already.
+"""The order in which views are generated, where a model can't do all at once or some are there already.
 
 A pass is one run of the sampler over at most eight views: first those that are known (given, or made by an earlier
 pass), which the others see clean, then the new ones. New views near known ones come first, and of many known views a
@@ -7,16 +7,13 @@ pass sees the nearest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from syncam.cameras import MAX_VIEWS, Camera, Rig, with_cameras_between
-from syncam.rig_formats import from_document
-from syncam.shot import GivenView, Progress, ResolvedShot, Shot, Stopped
-from syncam.video import read_recipe
+from syncam.cameras import MAX_VIEWS, Rig
+from syncam.shot import Progress, ResolvedShot, Stopped
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,8 @@ def split_into_passes(rig: Rig, given: tuple[int, ...], max_given: int) -> list[
 
 
 @dataclass
-class Watch:
-    """Tells how far a generation is, over all its passes, and hears if it is to stop."""
+class ProgressReporter:
+    """Reports how far a generation is, over all its passes, and stops it when asked to."""
 
     shot: ResolvedShot
     passes: list[Pass]
@@ -87,41 +84,6 @@ class Watch:
         """Raises: Stopped if it is to stop after this step of the pass that runs."""
         if self.should_stop and self.should_stop():
             raise Stopped(self.number * self.shot.num_inference_steps + step)
-
-
-def with_more_cameras(folder: Path, new: Rig, **settings) -> Shot:
-    """A shot that adds cameras to a saved result, whose own views are given.
-
-    Args: ``settings``: fields of :class:`Shot`; prompt, seed and size are those of the result where they are None.
-    Raises: ValueError if the folder holds no result, or there are too many cameras.
-    """
-    recipe = read_recipe(folder / "recipe.json")
-    cameras = _cameras_of(recipe)
-    return _given_result(folder, recipe, (*cameras, *new.cameras), range(len(cameras)), settings)
-
-
-def with_views_between(folder: Path, total: int, **settings) -> Shot:
-    """A shot that adds cameras between those of a saved result, ``total`` in all, for a sweep from first to last.
-
-    Args: ``settings``: as of :func:`with_more_cameras`.
-    Raises: ValueError if the folder holds no result, or there is nothing between its cameras.
-    """
-    recipe = read_recipe(folder / "recipe.json")
-    cameras, places = with_cameras_between(_cameras_of(recipe), total)
-    return _given_result(folder, recipe, cameras, places, settings)
-
-
-def _cameras_of(recipe: dict) -> tuple[Camera, ...]:
-    return from_document(recipe.get("rig") or {}).cameras
-
-
-def _given_result(folder: Path, recipe: dict, cameras: Sequence[Camera], places: Sequence[int], settings: dict) -> Shot:
-    """A shot of these cameras, those at ``places`` being the saved result's own, in their order."""
-    given = tuple(GivenView(place, folder / f"view_{view:02d}.mp4") for view, place in enumerate(places, 1))
-    for name in ("prompt", "seed", "num_frames", "width", "height", "negative_prompt"):
-        if settings.get(name) is None:
-            settings[name] = recipe.get(name)
-    return Shot(rig=Rig(tuple(cameras)), given_views=given, **settings)
 
 
 def _distances(rig: Rig) -> np.ndarray:

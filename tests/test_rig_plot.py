@@ -1,4 +1,4 @@
-"""The preview shows the cameras that the models are given, and needs neither torch, a window nor a network."""
+"""The plot shows the cameras that the models are given, and needs neither torch, a window nor a network."""
 
 import math
 import re
@@ -12,8 +12,8 @@ from PIL import Image, ImageColor
 
 from syncam.__main__ import main
 from syncam.cameras import FreeCamera, Intrinsics, MovingCamera, OrbitCamera, Rig
-from syncam.preview import CAMERA_COLOURS, rig_figure, save_preview
 from syncam.rig_formats import list_presets, read_cameras
+from syncam.rig_plot import CAMERA_COLOURS, rig_figure, save_rig_plot
 
 
 def camera_traces(figure):
@@ -73,7 +73,7 @@ def test_a_label_with_html_is_shown_as_text():
 
 def test_the_html_works_without_a_network(tmp_path):
     label = "</script><script>alert(1)</script>"
-    save_preview(tmp_path / "rig.html", [OrbitCamera(3, 0, 0, label=label)])
+    save_rig_plot(tmp_path / "rig.html", [OrbitCamera(3, 0, 0, label=label)])
     text = (tmp_path / "rig.html").read_text()
     assert "Plotly.newPlot" in text and len(text) > 1_000_000
     assert not re.search(r"<(script|link)[^>]*(src|href)=", text)
@@ -82,7 +82,7 @@ def test_the_html_works_without_a_network(tmp_path):
 
 @pytest.mark.parametrize("preset", ["arc4", "hemi36", "moving_arc", "front_side_top"])
 def test_the_png_shows_every_camera_in_its_colour_inside_the_picture(preset, tmp_path):
-    save_preview(tmp_path / "rig.png", read_cameras(preset))
+    save_rig_plot(tmp_path / "rig.png", read_cameras(preset))
     picture = np.asarray(Image.open(tmp_path / "rig.png").convert("RGB")).astype(int)
     for colour in CAMERA_COLOURS[: len(read_cameras(preset).cameras)]:
         near = np.abs(picture - ImageColor.getrgb(colour)).sum(-1) < 40
@@ -95,23 +95,23 @@ def test_the_png_shows_every_camera_in_its_colour_inside_the_picture(preset, tmp
 def test_any_scale_can_be_drawn(distance, tmp_path):
     pose = np.eye(4)
     pose[0, 3] = distance
-    save_preview(tmp_path / "a.png", [FreeCamera(pose)])
+    save_rig_plot(tmp_path / "a.png", [FreeCamera(pose)])
 
 
 def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(ValueError, match="html or .png, got 'rig.pdf'"):
-        save_preview(tmp_path / "rig.pdf", Rig.orbit([(3, 0, 0)]))
+        save_rig_plot(tmp_path / "rig.pdf", Rig.orbit([(3, 0, 0)]))
 
 
-def test_preview_imports_without_torch():
-    code = "import sys, syncam.preview; sys.exit('torch' in sys.modules or 'gradio' in sys.modules)"
+def test_the_plot_imports_without_torch():
+    code = "import sys, syncam.rig_plot; sys.exit('torch' in sys.modules or 'gradio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("options", [[], ["--num-cameras", "36"], ["--cameras", "36,1"]])
 def test_the_command_draws_a_datasets_ring_of_36_or_those_of_it_that_are_asked_for(options, tmp_path, capsys):
     ring = Path(__file__).parent / "data" / "syncamvideo_v1_Hemi36_7m_45.json"
-    assert main(["preview", str(ring), *options, "-o", str(tmp_path / "ring.html")]) == 0
+    assert main(["plot", str(ring), *options, "-o", str(tmp_path / "ring.html")]) == 0
     assert "Read as SynCamVideo v1, centimetres, Unreal axes." in capsys.readouterr().out
     wanted = 2 if "--cameras" in options else 36
     drawn = re.findall(r'"name":"camera (\d+)', (tmp_path / "ring.html").read_text())
