@@ -10,12 +10,12 @@ import shutil
 from urllib.parse import urlencode, urlparse
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = ("--no-sandbox", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 
 
 def launch_chromium(playwright):
     """A headless chromium of the machine, or the one that playwright brought.  Raises: playwright's Error if none."""
-    arguments = ["--no-sandbox", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-    return playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
 
 
 class Visit:

@@ -234,10 +234,12 @@ def _wire(page: gr.Blocks, components: Components, handlers: Handlers) -> None:
         c["generate"].click(**event(handlers.begin, ["new_seed", *SETTINGS], (*started, "seed")), **queued),
         c["player"].add_views(**event(handlers.begin_more, ["job_id", "player"], started), **queued),
     ):
-        for ended in (begun.success, begun.failure):
-            ended(None, js="() => window.syncam.enableGenerate()", api_visibility="private")
-        begun.success(None, js="() => window.syncam.showWatch()", api_visibility="private")
-        begun.success(**follow).then(**finish).then(**describe)
+        for answered in (begun.success, begun.failure):
+            answered(None, js="() => window.syncam.enableGenerate()", api_visibility="private")
+        begun.success(None, js="() => window.syncam.runBegun()", api_visibility="private")
+        ended = begun.success(**follow).then(**finish)
+        ended.then(None, js="() => window.syncam.runEnded()", api_visibility="private")
+        ended.then(**describe)
     c["stop"].click(**event(handlers.stop, ["job_id"]), **unqueued)
     opened = page.load(**event(handlers.restore, ["last_result", "last_settings"], RESTORED), **queued, js=RECALL)
     opened.then(**describe)

@@ -15,6 +15,48 @@
     if (top < -60 || top > innerHeight - 160) watch.scrollIntoView({ behavior: "smooth" });
   };
 
+  // Skip links: the first thing that Tab comes to.
+  const places = [
+    ["to the prompt", "#syn-prompt textarea"],
+    ["to the cameras", ".syn-rig button"],
+    ["to Generate", "#syn-generate, #syn-stop"],
+    ["to the player", ".syn-screen"],
+  ];
+  const skip = document.createElement("nav");
+  skip.className = "syn-skip";
+  skip.setAttribute("aria-label", "skip to");
+  for (const [text, selector] of places) {
+    const link = document.createElement("a");
+    Object.assign(link, { href: "#", textContent: text });
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      const target = [...document.querySelectorAll(selector)].find((node) => node.offsetParent);
+      target?.focus();
+      target?.scrollIntoView({ block: "center" });
+    });
+    skip.append(link);
+  }
+  document.body.prepend(skip);
+
+  // Generate becomes Stop, and Stop becomes Generate: who was there by keyboard goes on from there, or at the result.
+  const result = () => document.querySelector(".syn-player")?.dataset.result;
+  let [lastFocus, resultBefore] = [null, null];
+  document.addEventListener("focusin", (event) => (lastFocus = event.target));
+  const wasAt = (selector) => lastFocus?.matches(selector) && [document.body, lastFocus].includes(document.activeElement);
+  studio.runBegun = () => {
+    resultBefore = result();
+    if (wasAt("#syn-generate, .syn-addviews button")) focusWhenThere("#syn-stop");
+    studio.showWatch();
+  };
+  studio.runEnded = () => {
+    if (wasAt("#syn-stop")) focusWhenThere(result() === resultBefore ? "#syn-generate" : ".syn-screen");
+  };
+  function focusWhenThere(selector, tries = 50) {
+    const node = document.querySelector(selector);
+    if (node?.offsetParent) node.focus({ preventScroll: true });
+    else if (tries) setTimeout(() => focusWhenThere(selector, tries - 1), 40);
+  }
+
   studio.openHelp = () => {
     const help = document.querySelector("#syn-help");
     if (!help.querySelector(".syn-help")?.offsetParent) help.querySelector("button").click();

@@ -49,6 +49,15 @@ export function download(url, name) {
   make("a", { href: url, download: name }).click();
 }
 
+// Whether this browser lets the page keep anything: in another site's frame it may not.
+export function mayStore() {
+  try {
+    return Boolean(localStorage);
+  } catch {
+    return false;
+  }
+}
+
 // Loads a style sheet that lies beside the scripts, once.
 export function styled(name) {
   const href = new URL(name, import.meta.url).href;

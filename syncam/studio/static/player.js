@@ -337,7 +337,7 @@ function load() {
   if (!possible(mode)) mode = "grid";
   canvases = Array.from({ length: numViews() }, (_, index) => {
     const canvas = make("canvas", { width: w, height: h, role: "img", "aria-label": `camera ${index + 1}` });
-    const cell = make("button", { type: "button", class: "syn-cell", "aria-label": `watch camera ${index + 1} alone`, onclick: () => setView(index) });
+    const cell = make("button", { type: "button", class: "syn-cell", "aria-label": `cam ${index + 1}: watch it alone`, onclick: () => setView(index) });
     cell.append(canvas, make("span", { class: "syn-caption" }, `cam ${index + 1}`));
     wearColour(cell, props.colours, index);
     return canvas;

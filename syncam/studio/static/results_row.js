@@ -1,6 +1,6 @@
 // A row of results to open, each a picture and a line.
 
-import { make } from "./dom.js";
+import { make, mayStore } from "./dom.js";
 
 export function mount({ element, trigger, props, watch }) {
   let results = [];
@@ -25,8 +25,11 @@ export function mount({ element, trigger, props, watch }) {
     showRow();
   }
 
+  const lost = !props.remember || mayStore() ? [] : [make("p", { class: "syn-note" }, "This browser lets the page keep nothing, as it is shown inside another site: your results are listed until you leave, and your settings are not kept.")];
+
   function showRow() {
     element.replaceChildren(
+      ...lost,
       ...results.map(({ id, title, picture }) =>
         make(
           "button",

@@ -29,6 +29,7 @@ export class RigStage {
     this.spots = Array.from({ length: store.maxViews }, (_, index) => this.makeSpot(index));
     this.labels = make("div", { class: "syn-labels", "aria-hidden": "true" });
     this.fromButton = button("", "look from the selected camera", () => this.lookFromSelected());
+    this.fromButton.removeAttribute("aria-label"); // its name is what it shows, which changes
     const tools = make(
       "div", { class: "syn-viewtools" },
       button("reset", "reset the 3D view", () => this.reset()),
