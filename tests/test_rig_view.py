@@ -246,6 +246,17 @@ def test_at_every_width_everything_is_in_its_place(onlooker, width):
         onlooker.page.set_viewport_size({"width": 1440, "height": 900})
 
 
+@pytest.mark.parametrize("width, height", [(768, 1200), (1440, 900), (390, 844)])
+def test_four_views_are_never_one_column(onlooker, width, height):
+    try:
+        measure(onlooker.page, width, height)
+        cells = onlooker.page.evaluate("""[...document.querySelectorAll('.syn-grid:not(.syn-shaping) .syn-cell')]
+            .map((cell) => Math.round(cell.getBoundingClientRect().left))""")
+        assert len(cells) == 4 and len(set(cells)) > 1
+    finally:
+        onlooker.page.set_viewport_size({"width": 1440, "height": 900})
+
+
 @pytest.mark.parametrize("width, height, zoom", ZOOMED)
 def test_zoomed_in_everything_is_in_its_place(onlooker, width, height, zoom):
     try:

@@ -5,7 +5,7 @@ const BESIDE = 170; // of the window's height, for what stands above and below t
 
 export const roomHeight = () => Math.max(220, window.innerHeight - BESIDE);
 
-// As many views in a row as make them largest in this window, or one in five less for fewer rows.
+// As many views in a row as make them largest in this window, or up to three tenths smaller for fewer rows.
 export function fitGrid(node, width, count, ratio) {
   const height = roomHeight();
   if (!count || !width) return;
@@ -13,7 +13,7 @@ export function fitGrid(node, width, count, ratio) {
     const [across, down] = [i + 1, Math.ceil(count / (i + 1))];
     return Math.min((width - GAP * (across - 1)) / across, ((height - GAP * (down - 1)) / down) * ratio);
   });
-  const across = sizes.findLastIndex((size) => size >= 0.8 * Math.max(...sizes)) + 1;
+  const across = sizes.findLastIndex((size) => size >= 0.7 * Math.max(...sizes)) + 1;
   node.style.setProperty("--across", across);
   node.style.setProperty("--cell", `${Math.floor(sizes[across - 1])}px`);
 }
