@@ -11,6 +11,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from syncam.commands.generate import add_calibrate, add_generate
 from syncam.commands.options import (
@@ -26,7 +27,7 @@ from syncam.commands.options import (
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line, without the usage."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
@@ -183,8 +184,8 @@ def add_dataset(commands) -> None:
 def dataset_render(options: argparse.Namespace) -> int:
     from syncam.datasets import render_dataset
 
-    names = ("layout", "num_scenes", "num_val_scenes", "num_views", "num_frames", "size", "moving", "seed")
-    names += ("rings", "num_subjects", "on", "num_workers")
+    names = [*("layout", "num_scenes", "num_val_scenes", "num_views", "num_frames", "size", "moving", "seed")]
+    names += ["rings", "num_subjects", "on", "num_workers"]
     given = {name: getattr(options, name) for name in names}
     return min(1, render_dataset(options.folder, **given, layers=options.layers or ()))
 

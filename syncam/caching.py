@@ -58,8 +58,10 @@ class Calibration:
         finally:
             transformer.disable_cache()
 
-    def note(self) -> None:
+    def note(self) -> bool:
+        """Takes the place of ``should_stop``, and never stops the run."""
         branches = calibration_ratios(self._states)
         most = max((len(branch) for branch in branches), default=0)
         if most > len(self.ratios):
             self.ratios = tuple(np.mean([branch for branch in branches if len(branch) == most], axis=0).tolist())
+        return False

@@ -48,6 +48,7 @@ class Guidance:
         scale = self.scale(float(timesteps[0]))
         branches = {"cond": (*seen, text)}
         if scale != 1:
+            assert self.negative_embeds is not None  # or nothing is guided by text
             branches["uncond"] = (*seen, self.negative_embeds.to(text))
         if self.source is not None and self.source_scale != 1:
             branches["unseen"] = (latents, timesteps, branches["uncond" if scale != 1 else "cond"][2])
@@ -72,9 +73,9 @@ class Guidance:
 
     def _run(self, transformer, predict: Predict, branches: dict[str, tuple]) -> list[torch.Tensor]:
         if self.in_batch:
-            inputs = (torch.cat(parts) for parts in zip(*branches.values(), strict=True))
+            together = [torch.cat(parts) for parts in zip(*branches.values(), strict=True)]
             with transformer.cache_context("+".join(branches)):  # another batch has nothing to take over from this one
-                return list(predict(*inputs).chunk(len(branches)))
+                return list(predict(*together).chunk(len(branches)))
         outputs = []
         for name, inputs in branches.items():
             with transformer.cache_context(name):

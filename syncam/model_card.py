@@ -85,13 +85,16 @@ class ModelCard:
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
         data = json.loads(text)
-        trained = {key: tuple(v) if isinstance(v, list) else v for key, v in data.pop("trained").items()}
+        trained: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in data.pop("trained").items()
+        }
         data |= {key: tuple(data[key]) for key in ("vocabulary", "mag_ratios") if key in data}
         if data["family"] not in SOLVERS:
             raise ValueError(f"its family is {data['family']!r:.40}, expected {', '.join(SOLVERS)}")
         card = cls(**data, trained=TrainedRange(**trained))
         for field in fields(cls):  # a card comes with weights, which may come from anywhere
-            kind, value = _KINDS.get(field.type, object), getattr(card, field.name)
+            kind: Any = _KINDS.get(str(field.type), object)
+            value = getattr(card, field.name)
             wrong = not isinstance(value, kind) or isinstance(value, bool) != (field.type == "bool")
             if wrong or (isinstance(value, (int, float)) and not value >= 0):
                 raise ValueError(f"its {field.name} is {value!r:.40}, expected {field.type}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -258,7 +258,7 @@ class Pipeline:
         noise = backbone.own(noise)
         source, num_known = (None, 0) if known is None else (backbone.own(known), len(known))
         previous = noise
-        prompt_embeds, negative_embeds = (
+        text, negative_embeds = (
             None if embeds is None else embeds.expand(num_views, -1, -1) for embeds in prompt_embeds
         )
         guidance = Guidance(
@@ -278,23 +278,24 @@ class Pipeline:
             if not torch.isfinite(latents).all():
                 raise FloatingPointError("the model produced NaN or infinity, so nothing was saved; try another seed")
             if progress.on_step:
+                assert guidance.prediction is not None  # the step has made one
                 clean = backbone.clean_estimate(previous.to(latents), guidance.prediction, step)
-                if num_known:
+                if source is not None:
                     clean[:num_known] = source
                 pictures = backbone.preview(backbone.ours(clean).float())
                 progress.show(step + 1, (time.perf_counter() - began) / (step + 1), pictures)
-            if num_known:  # where the known views would be if they had been denoised too
+            if source is not None:  # where the known views would be if they had been denoised too
                 signal, level = backbone.signal_and_noise(step + 1)
                 latents[:num_known] = signal * source.to(latents) + level * noise[:num_known].to(latents)
             previous = latents
             return tensors
 
-        cache = nullcontext()
+        cache: AbstractContextManager = nullcontext()
         if shot.mag_cache:
             cache = mag_cache(backbone.pipe.transformer, num_steps, shot.mag_cache, shot.mag_ratios)
         with cache:
             latents = backbone.pipe(
-                prompt_embeds=prompt_embeds,
+                prompt_embeds=text,
                 height=shot.height,
                 width=shot.width,
                 num_frames=shot.num_frames,

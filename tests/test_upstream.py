@@ -1,26 +1,31 @@
-"""The private parts of diffusers that we rely on. One that fails says which of them the installed version changed."""
+"""The private parts of diffusers and gradio that we rely on. One that fails says which of them an upgrade changed."""
 
 from contextlib import contextmanager
 
 import diffusers
+import gradio
+import httpx
 import pytest
 import torch
 from diffusers import CogVideoXPipeline, MagCacheConfig
 from diffusers.hooks import HookRegistry
 from diffusers.hooks._helpers import TransformerBlockRegistry
+from starlette.responses import PlainTextResponse
 
 from syncam.backbones import upstream
 from syncam.backbones.cogvideox import MultiViewCogVideoXBlock
 from syncam.backbones.wan import MultiViewWanBlock
+from syncam.studio import upstream as page_upstream
 from tests.tiny import WAN, Wan, randomised, save_base
 
 
 @contextmanager
-def relied_on(part: str):
+def relied_on(part: str, package=diffusers, where: str = "backbones"):
     try:
         yield
     except Exception as error:
-        pytest.fail(f"diffusers {diffusers.__version__} changed {part}, see syncam/backbones/upstream.py: {error!r}")
+        version = f"{package.__name__} {package.__version__}"
+        pytest.fail(f"{version} changed {part}, see syncam/{where}/upstream.py: {error!r}")
 
 
 def test_the_registry_of_blocks_where_caches_find_what_they_keep():
@@ -60,3 +65,36 @@ def test_the_states_of_mag_cache_and_what_it_measured():
         assert len(ratios) == 3 and ratios[1:] == pytest.approx([1.0, 1.0]), "the same input, the same update"
         model.disable_cache()
         assert HookRegistry.check_if_exists_or_initialize(model.multi_view_blocks()[0]).get_hook("x") is None
+
+
+@pytest.fixture
+def gradio_page(tmp_path, monkeypatch):
+    """A page with one endpoint."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
+    (tmp_path / "result.txt").write_text("a result")
+    with gradio.Blocks() as page:
+        gradio.api(lambda: 1, api_name="one")
+    handlers = {page_upstream.NoSuchEndpoint: lambda request, error: PlainTextResponse("none", 404)}
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, app_kwargs={"exception_handlers": handlers})
+    with httpx.Client(base_url=url) as client:
+        yield client
+    page.close()
+
+
+def test_where_gradio_keeps_what_it_serves(gradio_page, tmp_path):
+    with relied_on("processing_utils or get_upload_folder", gradio, "studio"):
+        served = page_upstream.serve_file(tmp_path / "result.txt")
+        assert served == page_upstream.served_copy(tmp_path / "result.txt") and served.read_text() == "a result"
+        assert served.is_relative_to(tmp_path / "served")
+        made = page_upstream.serve_bytes(b"bytes", "cameras.json")
+        assert made.name == "cameras.json" and made.read_bytes() == b"bytes"
+        for path, text in ((served, "a result"), (made, "bytes")):
+            assert gradio_page.get(f"/gradio_api/file={path}").text == text
+
+
+def test_what_gradio_raises_for_an_unknown_endpoint_and_where_it_takes_uploads(gradio_page):
+    with relied_on("route_utils.FnIndexInferError", gradio, "studio"):
+        assert gradio_page.post("/gradio_api/run/none", json={"data": []}).text == "none"
+    with relied_on("the route of uploads", gradio, "studio"):
+        answer = gradio_page.post(page_upstream.UPLOAD_ROUTE, files={"files": ("a.txt", b"uploaded")})
+        assert answer.status_code == 200 and len(answer.json()) == 1

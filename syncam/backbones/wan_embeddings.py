@@ -19,6 +19,8 @@ class MultiViewWanRope(WanRotaryPosEmbed):
 
     cameras: torch.Tensor | None = None  # (b, v, f, p) or (b, v, f, s, p); set for the length of one forward
     view_ids: torch.Tensor | None = None
+    freqs_cos: torch.Tensor  # the base class registers both as buffers
+    freqs_sin: torch.Tensor
     _last: tuple = (None, None)
 
     def forward(self, hidden_states: torch.Tensor):
@@ -75,6 +77,7 @@ class FlowMapEmbedding(WanTimeTextImageEmbedding):
             raise ValueError(f"deltatime_type must be r or t-r, got {deltatime_type!r:.40}")
 
     def forward(self, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor, *others, **options):
+        assert self.next_timestep is not None  # the pipeline sets it before every step
         temb, _, *texts = super().forward(timestep, encoder_hidden_states, *others, **options)
         target = self.next_timestep if self.deltatime_type == "r" else timestep - self.next_timestep
         target = self.timesteps_proj(target).to(self.delta_embedder.linear_1.weight.dtype)

@@ -3,12 +3,9 @@
 # Without "from __future__ import annotations": gradio makes the endpoints' types from annotations as they are here.
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache
-from gradio.utils import get_upload_folder
 
 from syncam.rig_plot import rig_figure
 from syncam.shot import Shot
@@ -17,13 +14,14 @@ from syncam.studio.player import file_data
 from syncam.studio.quotas import visitor
 from syncam.studio.rig_view import camera_file
 from syncam.studio.settings import rig_from
+from syncam.studio.upstream import serve_bytes
 from syncam.video import read_recipe
 
 
 def add_endpoints(engine: Engine) -> None:
     """Adds ``/generate``, ``/preview_rig`` and ``/export_rig`` to the page that is being built."""
 
-    async def generate(
+    async def generate(  # type: ignore[misc]  # gradio takes what is yielded; a client is told this return type
         prompt: str,
         rig: Any = "arc4",
         seed: int | None = None,
@@ -59,8 +57,7 @@ def add_endpoints(engine: Engine) -> None:
     def export_rig(rig: Any, format: str = "nerfstudio") -> dict:
         """The cameras of a rig as a file of another program; formats of several files come as a zip."""
         name, data = camera_file(rig_from(rig), format, engine.cards[engine.default])
-        path = save_bytes_to_cache(data, name, get_upload_folder())
-        return file_data(Path(path))
+        return file_data(serve_bytes(data, name))
 
     gr.api(generate, api_name="generate", concurrency_limit=None)
     gr.api(preview_rig, api_name="preview_rig", queue=False)

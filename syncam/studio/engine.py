@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from syncam import zero_gpu
 from syncam.checks import shown
@@ -58,7 +59,8 @@ class Engine:
         self._worker: threading.Thread | None = None
         self._failures: dict[str, str] = {}
         self._out_of_reach: set[str] = set()  # models that the hub did not give
-        self._pipelines, self._loading = {}, self.default
+        self._pipelines: dict[str, Any] = {}
+        self._loading = self.default
         self._generate = zero_gpu.with_lent_gpu(self._reports, self._lent_seconds)
 
     def start(self) -> None:
@@ -133,7 +135,7 @@ class Engine:
             if self.quotas:
                 self.quotas.require_time(plan.seconds)
         job = Job(shot, model, self.results.new_folder(), session)
-        self.jobs.add(job, self.quotas and self.quotas.waiting_jobs)
+        self.jobs.add(job, self.quotas.waiting_jobs if self.quotas else None)
         return job
 
     def plan(self, shot: Shot | ResolvedShot, model: str):

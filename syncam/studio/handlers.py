@@ -87,7 +87,7 @@ class Handlers:
         name = values["model"]
         card, changes = self.engine.card(name), self.describe_prompt(values)
         if self._estimates and not self._estimates.allow(visitor(request)):
-            most = f"on this public page a visitor gets {self.engine.quotas.estimates_per_minute} estimates a minute"
+            most = f"on this public page a visitor gets {self._estimates.most} estimates a minute"
             return {**changes, "estimate": texts.warning(f"No estimate: {most}.")}
         try:
             shot = replace(self._shot(values), prompt="any")
@@ -193,7 +193,10 @@ class Handlers:
         if not running:
             with contextlib.suppress(ValueError):  # the shipped example stays
                 changes["player"] = self._show(values["last_result"], request)
-        changes |= {"job_id": job.id if running else "", "loading_timer": self._loading_timer(self.engine.default)}
+        changes |= {
+            "job_id": job.id if job and running else "",
+            "loading_timer": self._loading_timer(self.engine.default),
+        }
         return {**changes, **go_buttons(running)}
 
     def open_result(self, values: Values, event: gr.EventData, request: gr.Request) -> Changes:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import gradio as gr
 from gradio.data_classes import FileData
-from gradio.processing_utils import hash_file, save_file_to_cache
-from gradio.utils import get_upload_folder
 
 from syncam.cameras import is_ring
 from syncam.checks import shown as quoted
@@ -22,6 +20,7 @@ from syncam.studio.more_views import offers
 from syncam.studio.scripts import component_script
 from syncam.studio.settings import from_recipe, to_query
 from syncam.studio.texts import counted
+from syncam.studio.upstream import serve_file, served_copy
 from syncam.video import MultiViewVideo, animation, read_recipe
 
 BULLET_TIME_FPS = 6.0
@@ -93,15 +92,14 @@ def file_data(path: Path) -> dict:
     It is a copy where gradio keeps what it serves: of files elsewhere it serves only those below the folder in which it
     was started, which neither the shipped examples nor the outputs need to be.
     """
-    return FileData(path=save_file_to_cache(path, get_upload_folder()), orig_name=path.name).model_dump()
+    return FileData(path=str(serve_file(path)), orig_name=path.name).model_dump()
 
 
 def remove_copies(folder: Path) -> None:
     """Deletes the copies of a result's files from where gradio serves them."""
     for path in folder.iterdir():
         if path.is_file():
-            copy = Path(get_upload_folder()) / hash_file(path) / path.name
-            copy.unlink(missing_ok=True)
+            served_copy(path).unlink(missing_ok=True)
 
 
 def made(recipe: dict) -> str:

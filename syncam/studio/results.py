@@ -39,7 +39,7 @@ class Results:
         """A place for a new result, not there yet, whose name another visitor can't guess."""
         return self.outputs / f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(12)}"
 
-    def folder(self, result_id: str) -> Path:
+    def folder(self, result_id: str | None) -> Path:
         """Where a result is: a job's in the outputs, or a shipped example's.
 
         Raises: ValueError if there is none (any more), whatever the page sent for an id.
@@ -57,7 +57,7 @@ class Results:
         else:
             self._shown.pop(session, None)
 
-    def remove(self, result_id: str) -> None:
+    def remove(self, result_id: str | None) -> None:
         """Deletes a result that was made here.
 
         Raises: ValueError if there is none of that id, or if it is a shipped example.

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 import psutil
-from gradio.route_utils import FnIndexInferError
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -24,9 +23,9 @@ from syncam.studio.errors import message
 from syncam.studio.quotas import Quotas, RateLimit
 from syncam.studio.scripts import HERE, static_route
 from syncam.studio.theme import theme
+from syncam.studio.upstream import UPLOAD_ROUTE, NoSuchEndpoint
 from syncam.units import format_bytes
 
-UPLOAD_ROUTE = "/gradio_api/upload"
 MAX_BODY_BYTES = 8 << 20  # of a request that brings no file: eight cameras with a thousand poses each are less
 MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES = 64 << 20, 8  # of one request
 THIS_MACHINE = ("127.0.0.1", "localhost")
@@ -187,6 +186,6 @@ def launch_options(
                 Middleware(SameOrigin, names=[*host_names, *filter(None, [os.environ.get("SPACE_HOST")])]),
                 Middleware(BodyLimit, quotas=engine.quotas),
             ],
-            "exception_handlers": {FnIndexInferError: no_such_endpoint},
+            "exception_handlers": {NoSuchEndpoint: no_such_endpoint},
         },
     }
