@@ -113,7 +113,10 @@ def changes_on_export(cameras: CameraList, to: str) -> list[str]:
                 f"No lens is known of {{}}: one of this program's own is written, {lens}.",
             )
     if "motion" not in row.holds:
-        say([c.moves for c in listed], f"{name} has no times: every moment of {{}} is a picture of its own.")
+        say(
+            [c.moves for c in listed],
+            f"{name} has no times: each moment of {{}} becomes a picture of its own, read back as a still camera.",
+        )
     if "labels" not in row.holds:
         say([bool(c.label) for c in listed], f"{name} has names of its own: that of {{}} is left out.")
     return sentences
