@@ -366,7 +366,10 @@ def test_convert_says_what_the_new_file_adds_and_leaves_out(tmp_path, capsys):
     assert "SynCamVideo v2 holds no lens: that of cameras 1, 2, 3, 4 is left out" in said
     assert main(["convert", "moving_arc", str(tmp_path / "sparse")]) == 0
     said = capsys.readouterr().out
-    assert "COLMAP model has no times: each moment of cameras 2, 3 becomes" in said and "read back as a still camera" in said
+    assert (
+        "COLMAP model has no times: each moment of cameras 2, 3 becomes" in said
+        and "read back as a still camera" in said
+    )
 
 
 def test_convert_lists_the_formats(capsys):

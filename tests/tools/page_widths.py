@@ -1,7 +1,8 @@
 """A table of the page's layout at many widths: ``python tests/tools/page_widths.py [URL]``.
 
-For each width of the window, and for zoom: whether the page scrolls sideways, what is cut off, what overlaps, and how
-long the shortest slider is. Without a URL it starts a page of its own. Needs playwright and chromium.
+For each width of the window, and for zoom, first as the page opens and then with all that can be opened: whether the
+page scrolls sideways, what is cut off, what overlaps, and how long the shortest slider is. Without a URL it starts a
+page of its own. Needs playwright and chromium.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ def measure(page: Page, width: int, height: int = 900) -> dict:
     return page.evaluate(MEASURE)
 
 
+def open_everything(page: Page) -> None:
+    """More presets, the numbers of a run, and bullet time with its own controls."""
+    for selector in (".syn-more summary", "#syn-quality button", ".syn-watchbar [title$='(B)']"):
+        page.locator(selector).first.click()
+
+
 def is_right(found: dict) -> bool:
     """Whether nothing scrolls sideways, is cut off or overlaps, and no slider is too short to be dragged."""
     return not (found["sideways"] or found["cut"] or found["overlapping"]) and found["shortest"] >= SHORTEST_SLIDER
@@ -49,11 +56,15 @@ def print_table(url: str) -> bool:
         sizes = [(f"{width} px", width, 900) for width in WIDTHS]
         # A zoomed page is laid out as in a smaller window.
         sizes += [(f"{width} px at {zoom} x 100 %", width // zoom, height // zoom) for width, height, zoom in ZOOMED]
-        for name, width, height in sizes:
-            found = measure(page, width, height)
-            right &= is_right(found)
-            cut, overlapping = (", ".join(found[key][:4]) or "-" for key in ("cut", "overlapping"))
-            print(f"| {name} | {found['sideways']} | {cut} | {overlapping} | {found['shortest']} | {found['view']} |")
+        for state in ("", ", all open"):
+            if state:
+                open_everything(page)
+            for name, width, height in sizes:
+                found = measure(page, width, height)
+                right &= is_right(found)
+                cut, overlapping = (", ".join(found[key][:4]) or "-" for key in ("cut", "overlapping"))
+                facts = f"{found['sideways']} | {cut} | {overlapping} | {found['shortest']} | {found['view']}"
+                print(f"| {name}{state} | {facts} |")
         browser.close()
     return right
 
