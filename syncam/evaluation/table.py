@@ -90,7 +90,7 @@ def views_apart(pipeline: Pipeline, shot: Shot) -> MultiViewVideo:
 
 def views_of_a_given_video(pipeline: Pipeline, scene: toyworld.Scene, shot: Shot, shown: bool = True) -> MultiViewVideo:
     """The renderer's view of camera 1 and generated ones of the others; ``shown``: whether these were made from it."""
-    given = toyworld.record(scene, Rig(shot.rig.cameras[:1])).frames
+    given = toyworld.record(scene, Rig(shot.rig.cameras[:1]), size=pipeline.card.width).frames
     with TemporaryDirectory() as folder:
         path = Path(folder) / "given.mp4"
         write_mp4(path, given[0], toyworld.FPS, {})
@@ -117,7 +117,7 @@ def evaluate(model: str, out: Path, num_scenes: int, seed: int, **settings) -> s
         return pipeline.generate(shot)
 
     conditions: dict[str, tuple[Callable, dict]] = {
-        "renderer": (lambda scene, shot: toyworld.record(scene, shot.rig), {}),
+        "renderer": (lambda scene, shot: toyworld.record(scene, shot.rig, size=pipeline.card.width), {}),
         "4 views": (together, {}),
         "a seed for each view": (lambda scene, shot: views_apart(pipeline, shot), {}),
         "8 views": (together, {"num_views": 8}),

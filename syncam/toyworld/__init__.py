@@ -27,6 +27,7 @@ from syncam.toyworld.scene import (
     all_captions,
     project_subject,
     sample_rig,
+    words_of_untrained_animals,
 )
 from syncam.video import MultiViewVideo
 
@@ -60,6 +61,7 @@ __all__ = [
     "render",
     "render_layers",
     "sample_rig",
+    "words_of_untrained_animals",
 ]
 
 

@@ -254,6 +254,11 @@ def all_captions() -> list[str]:
     return [*captions, "a natural and"]
 
 
+def words_of_untrained_animals() -> set[str]:
+    """The words of the animals that can be rendered, but that no model has been trained on."""
+    return {word for kind in ANIMALS if kind not in TRAINED_ANIMALS for word in SUBJECT_WORDS[kind]}
+
+
 def sample_rig(rng: random.Random, num_views: int, moving: float = 0.0) -> Rig:
     """Random cameras in the trained range; each one moves with probability ``moving`` (orbit, crane, dolly or arc)."""
 
