@@ -86,3 +86,5 @@ class EmbeddedConfig(TrainConfig):
     geometry_until: float = 0.67  # of a stage's steps
     stills_until: float = 0.7  # of a stage's steps: scenes are shown at one moment, so that far more of them fit a step
     least_noise: float = 0.3  # below this noise level an error counts no more than at it
+    enlarger_steps: int = 0  # of the network that enlarges what the autoencoder decodes; the shipped model has none
+    enlarger_scenes: int = 1_000

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from torch import nn
 
 from syncam import toyworld
 from syncam.backbones import embedded
+from syncam.backbones.patch_codec import FRAMES_PER_LATENT, PatchCodec
 from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer, WanBackbone
 from syncam.cameras import Intrinsics
 from syncam.checksums import write_checksums
@@ -30,6 +32,8 @@ from syncam.evaluation.table import contact_sheet, held_out
 from syncam.model_card import ModelCard, TrainedRange
 from syncam.multiview import camera_features
 from syncam.pipeline import Pipeline
+from syncam.prompts import split_words
+from syncam.training import enlarger
 from syncam.training.carry_over import carry_over
 from syncam.training.config import EmbeddedConfig
 from syncam.training.latents import (
@@ -37,6 +41,7 @@ from syncam.training.latents import (
     LATENTS,
     SHARD_SCENES,
     LatentScenes,
+    all_rendered,
     close_up,
     fit_codec,
     render_shards,
@@ -46,6 +51,7 @@ from syncam.training.loop import LOG_STEPS, Stage, given_views, randomness
 
 SHEET_SCENES = 6
 POSE_UNIT_M = 5.0
+SAMPLER_STEPS = 8
 NOISE_SHIFT = 6.0  # most of the training is at high noise, where text, geometry and agreement are learned
 DETAIL, DETAIL_SHIFT = 0.5, 1.0  # this part of the steps with a close look is at lower noise, where details are drawn
 VIEW_IDS = 8  # views are numbered at random among these while training, so that eight views find no unknown number
@@ -114,22 +120,23 @@ def train_embedded(config: EmbeddedConfig) -> Path:
         if config.data:
             SynCamVideo(config.data)  # a wrong folder is said here, not in the background
         fit_codec(config)
-        worker = multiprocessing.get_context("spawn").Process(target=render_shards, args=(config,), daemon=True)
-        worker.start()
     accelerator.wait_for_everyone()
     dataset = LatentScenes(config)
-    if accelerator.is_main_process:
-        dataset.worker = worker
+    if accelerator.is_main_process and not all_rendered(config):
+        dataset.worker = multiprocessing.get_context("spawn").Process(target=render_shards, args=(config,), daemon=True)
+        dataset.worker.start()
     model = build_model(config, accelerator.device)
     for stage in STAGES:
         fit(stage, model, dataset, config, accelerator)
+    if config.enlarger_steps:
+        train_enlarger(model, config, accelerator)
     return config.out / "model"
 
 
 def build_model(config: EmbeddedConfig, device: torch.device) -> TextToViews:
     """The trainable modules, from ``config.init`` or from random weights, in the kind of number that is faster here."""
     vocab_size = len(load_tokenizer(config))
-    channel_std = embedded.PatchCodec.load_config(config.out / "model" / "vae")["channel_std"]
+    channel_std = PatchCodec.load_config(config.out / "model" / "vae")["channel_std"]
     if config.init and not config.new_codec:
         text_encoder = embedded.UMT5EncoderModel.from_pretrained(config.init / "text_encoder")
         transformer = MultiViewWanTransformer.from_pretrained(config.init / "transformer")
@@ -140,6 +147,7 @@ def build_model(config: EmbeddedConfig, device: torch.device) -> TextToViews:
         if config.init:
             carry_over(config.init, config.out / "model", text_encoder, transformer)
     if config.compile:
+        torch._dynamo.config.recompile_limit = 64  # for every look, number of views and of frames
         transformer.compile_repeated_blocks(dynamic=False)
     model = TextToViews(text_encoder, transformer, config.least_noise)
     return model.to(config.working_dtype(device)).train()
@@ -149,38 +157,42 @@ def save_model(model: TextToViews, config: EmbeddedConfig, trained: TrainedRange
     """Write the whole model as a diffusers pipeline folder with its card and checksums; no file above 9 MB."""
     folder, tokenizer = config.out / "model", load_tokenizer(config)
     model = copy.deepcopy(model).bfloat16()  # saved so, whatever it computes in
+    codec = PatchCodec.from_pretrained(folder / "vae")
+    if codec.enlarger is not None:
+        codec.enlarger.bfloat16()
+    size = toyworld.SIZE * codec.config.enlarge
     pipe = WanPipeline(
         tokenizer=tokenizer,
         text_encoder=model.text_encoder,
-        vae=embedded.PatchCodec.from_pretrained(folder / "vae"),
+        vae=codec,
         scheduler=FlowMatchScheduler(shift=NOISE_SHIFT),
         transformer=model.transformer,
     )
     for name in ("text_encoder", "transformer"):
         shutil.rmtree(folder / name, ignore_errors=True)  # an earlier save may have had other shards
     WanBackbone.save(pipe, folder, max_shard_size="9MB")
-    special = set(tokenizer.all_special_tokens)
+    unknown = set(tokenizer.all_special_tokens) | toyworld.words_of_untrained_animals()
     card = ModelCard(
         name="embedded",
         title="Embedded toy world",
         family="wan",
-        width=toyworld.SIZE,
-        height=toyworld.SIZE,
+        width=size,
+        height=size,
         num_frames=toyworld.NUM_FRAMES,
         max_frames=toyworld.NUM_FRAMES,
-        frames_per_latent=embedded.FRAMES_PER_LATENT,
-        size_multiple=2 * embedded.PATCH,
+        frames_per_latent=FRAMES_PER_LATENT,
+        size_multiple=2 * codec.config.scale_factor_spatial,
         fps=toyworld.FPS,
         hfov_deg=toyworld.HFOV_DEG,
         relative_poses=config.relative_poses,
         pose_unit_m=POSE_UNIT_M,
         trained=trained,
-        num_inference_steps=8,
+        num_inference_steps=SAMPLER_STEPS,
         guidance_scale=1.0,
         source_guidance_scale=1.0,
         view_guidance_scale=1.5,
         max_given_views=7,
-        vocabulary=tuple(sorted(word for word in tokenizer.get_vocab() if word not in special)),
+        vocabulary=tuple(sorted(word for word in tokenizer.get_vocab() if word not in unknown)),
         note=f"A small model trained on {config.data.name}." if config.data else TOY_NOTE,
     )
     (folder / "syncam.json").write_text(card.to_json(), encoding="utf-8")
@@ -268,11 +280,57 @@ def fit(
     training.run(lambda step: sample_batch(stage, step, dataset, tokenizer, config, rank), after)
 
 
+def train_enlarger(model: TextToViews, config: EmbeddedConfig, accelerator: Accelerator) -> None:
+    """Train what enlarges the autoencoder's frames, on latents as this model makes them, and save the model with it."""
+
+    def write(codec: PatchCodec) -> None:
+        codec.save_pretrained(config.out / "model" / "vae")
+        save_model(model, config, TOY_RANGE)
+
+    tokenizer = load_tokenizer(config)
+    denoise, words = partial(denoised, model, tokenizer, config), tokenizer.get_vocab()
+    enlarger.fit(lambda text: words.keys() >= set(split_words(text)), denoise, write, config, accelerator)
+
+
+@torch.no_grad()
+def denoised(
+    model: TextToViews,
+    tokenizer,
+    config: EmbeddedConfig,
+    captions: list[str],
+    c2w: torch.Tensor,
+    clean: torch.Tensor,
+    first_level: int,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Latents with noise, denoised again by the model: they have its faults, and are still nearly where the truth is.
+
+    Args: captions of n scenes; c2w (n, v, f, 4, 4); clean (n, v, c, f, h, w) with unit scale; first_level, which of the
+        sampler's noise levels they are given.
+    Returns: latents like ``clean``.
+    """
+    levels = FlowMatchScheduler(shift=NOISE_SHIFT)
+    levels.set_timesteps(SAMPLER_STEPS)
+    tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    text = embedded.encode_words(model.text_encoder, tokens).repeat_interleave(clean.shape[1], 0)
+    lens = torch.from_numpy(Intrinsics.from_hfov(toyworld.HFOV_DEG, LATENTS, LATENTS).K)
+    lenses = lens.expand(*clean.shape[:2], -1, -1) if config.token_rays else None
+    cameras = camera_features(c2w, config.relative_poses, POSE_UNIT_M, lenses, clean.shape[-2:])
+    sigmas = levels.sigmas[first_level:]
+    latents = clean + sigmas[0] * (torch.randn(clean.shape, generator=generator) - clean)
+    latents = latents.flatten(0, 1)
+    for sigma, following in zip(sigmas, sigmas[1:], strict=False):
+        timestep = torch.full((len(latents),), 1000 * float(sigma))
+        options = {"return_dict": False, "attention_kwargs": {"cameras": cameras}}
+        latents = latents + (following - sigma) * model.transformer(latents, timestep, text, **options)[0]
+    return latents.unflatten(0, clean.shape[:2])
+
+
 def draw_sheet(out: Path, step: int) -> None:
     """What the saved model makes of held-out scenes, each below the renderer's truth, as ``sheets/<step>.png``."""
     pipeline, videos = Pipeline.load(str(out / "model")), []
     for number in range(SHEET_SCENES):
         scene, shot = held_out(0, number)
-        videos += [toyworld.record(scene, shot.rig), pipeline.generate(shot)]
+        videos += [toyworld.record(scene, shot.rig, size=pipeline.card.width), pipeline.generate(shot)]
     (out / "sheets").mkdir(exist_ok=True)
     contact_sheet(videos).save(out / "sheets" / f"{step:06d}.png")

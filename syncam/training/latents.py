@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from syncam import toyworld
 from syncam.backbones import embedded
 from syncam.backbones.base import latent_times
+from syncam.backbones.patch_codec import FRAMES_PER_LATENT, PATCH, PatchCodec
 from syncam.cameras import Intrinsics
 from syncam.datasets import Fit, SynCamVideo
 from syncam.model_card import TrainedRange
@@ -39,12 +40,12 @@ VIEWS_PER_SCENE = 4
 MOVING_CAMERAS = 0.3
 COMPLETE = "complete"  # a file beside the shards: no more will come
 FIT = Fit(toyworld.NUM_FRAMES, toyworld.FPS, toyworld.SIZE, toyworld.HFOV_DEG)
-LATENTS = toyworld.SIZE // embedded.PATCH  # of a latent frame, along each side
+LATENTS = toyworld.SIZE // PATCH  # of a latent frame, along each side
 CLOSE_UP = LATENTS // 2  # latents along each side of what is cut out around a subject
 SUBJECT_WEIGHT = 6.0  # what an error on the subject counts, compared with one elsewhere
 GEOMETRY_DIM = len(LABELS) + 3  # see describe_geometry
 POSITION_UNIT_M = 2.0
-FRAMES = 1 + (toyworld.NUM_FRAMES - 1) // embedded.FRAMES_PER_LATENT  # of the latents
+FRAMES = 1 + (toyworld.NUM_FRAMES - 1) // FRAMES_PER_LATENT  # of the latents
 
 
 def fit_codec(config: EmbeddedConfig) -> None:
@@ -72,8 +73,16 @@ def fit_codec(config: EmbeddedConfig) -> None:
         rig = toyworld.sample_rig(rng, 1, MOVING_CAMERAS)
         frames = toyworld.render(toyworld.Scene.sample(rng), rig.c2w(np.linspace(0, 1, toyworld.NUM_FRAMES)))
         clips.append(embedded.clip_to_float(frames))
-    embedded.PatchCodec.fit(clips, config.components).save_pretrained(config.out / "model" / "vae")
+    PatchCodec.fit(clips, config.components).save_pretrained(config.out / "model" / "vae")
     embedded.build_tokenizer(captions).save_pretrained(config.out / "model" / "tokenizer")
+
+
+def all_rendered(config: EmbeddedConfig) -> bool:
+    """Whether an earlier start of this run left all of its scenes, so that nothing is to be rendered or read."""
+    folder = config.out / "data"
+    shards = math.ceil(config.num_scenes / SHARD_SCENES)
+    enough = bool(config.data) or len(list(folder.glob("scenes_*.safetensors"))) >= shards
+    return enough and (folder / COMPLETE).exists()
 
 
 @torch.no_grad()
@@ -81,11 +90,11 @@ def render_shards(config: EmbeddedConfig) -> None:
     """Render or read scenes, encode them, write shards of latents; what exists is kept."""
     torch.set_num_threads(1)
     os.nice(5)
-    codec = embedded.PatchCodec.from_pretrained(config.out / "model" / "vae")
+    codec = PatchCodec.from_pretrained(config.out / "model" / "vae")
     folder = config.out / "data"
     folder.mkdir(exist_ok=True)
     (folder / COMPLETE).unlink(missing_ok=True)
-    times = latent_times(toyworld.NUM_FRAMES, embedded.FRAMES_PER_LATENT)
+    times = latent_times(toyworld.NUM_FRAMES, FRAMES_PER_LATENT)
     dataset = SynCamVideo(config.data) if config.data else None
     num_scenes = min(config.num_scenes, len(dataset)) if dataset else config.num_scenes
     for shard in range(math.ceil(num_scenes / SHARD_SCENES)):
@@ -97,7 +106,7 @@ def render_shards(config: EmbeddedConfig) -> None:
         for frames, rig, known, scene in (
             read_scenes(dataset, first, end, config) if dataset else draw_scenes(shard, end - first, config)
         ):
-            encoded = codec.encode(embedded.clip_to_float(frames)).latents / codec.config.latents_std[0]
+            encoded = codec.project(embedded.clip_to_float(frames)) / codec.config.latents_std[0]
             latents.append(encoded.bfloat16())
             poses.append(torch.from_numpy(rig.c2w(times)).float())
             geometry.append(known)
@@ -158,8 +167,8 @@ def describe_geometry(layers: toyworld.Layers, c2w: np.ndarray) -> torch.Tensor:
     places = torch.einsum("vtij,hwj->vthwi", pose[..., :3, :3], in_camera) * depth.nan_to_num(posinf=0.0)[..., None]
     places = (places + pose[:, :, None, None, :3, 3]) / POSITION_UNIT_M * (part >= 0)[..., None]
     known = torch.cat([shares, places], -1)
-    known = torch.cat([known[:, :1].expand(-1, embedded.FRAMES_PER_LATENT, -1, -1, -1), known[:, 1:]], 1)
-    size = {"g": embedded.FRAMES_PER_LATENT, "p": embedded.PATCH, "q": embedded.PATCH}
+    known = torch.cat([known[:, :1].expand(-1, FRAMES_PER_LATENT, -1, -1, -1), known[:, 1:]], 1)
+    size = {"g": FRAMES_PER_LATENT, "p": PATCH, "q": PATCH}
     return reduce(known, "v (f g) (h p) (w q) d -> v d f h w", "mean", **size).half()
 
 
