@@ -260,13 +260,13 @@ def test_stop_ends_the_run_and_keeps_the_old_result(visit):
 
 
 def test_a_run_goes_on_over_a_reload(visit, studio):
-    me = visit({"steps": 150, "rig": "4,10,0;4,10,20", "frames": 5})  # longer than the page takes to come back
+    me = visit({"steps": 90, "rig": "4,10,0;4,10,20", "frames": 5})  # longer than the page takes to come back
     me.find("#syn-generate").click()
     me.page.wait_for_selector(".syn-shaping img", timeout=120_000)
     me.open(studio.url)
     expect(me.find("#syn-stop")).to_be_visible()
     me.wait_result("example")
-    assert read_recipe(studio.engine.results.outputs / me.result() / "recipe.json")["num_inference_steps"] == 150
+    assert read_recipe(studio.engine.results.outputs / me.result() / "recipe.json")["num_inference_steps"] == 90
 
 
 def test_settings_survive_a_reload_and_a_link_does_not_come_back_over_them(visit, studio):

@@ -26,7 +26,7 @@ from syncam.pipeline import Pipeline
 from syncam.shot import Shot
 from syncam.training.carry_over import carry_over
 from syncam.training.config import EmbeddedConfig
-from syncam.training.embedded import train_embedded
+from syncam.training.embedded import build_model, denoised, load_tokenizer, train_embedded
 from syncam.training.latents import (
     CLOSE_UP,
     GEOMETRY_DIM,
@@ -39,7 +39,7 @@ from syncam.training.loop import given_views
 
 TINY = {
     "num_scenes": 4,
-    "codec_clips": 24,
+    "codec_clips": 8,
     "views_per_step": 8,
     "width": 64,
     "layers": 2,
@@ -86,6 +86,30 @@ def test_a_trained_model_generates_through_the_one_pipeline_and_shows_what_it_ma
         Shot("a red ball", Rig.from_text("5,10,0;5,10,60"), seed=1, num_inference_steps=2)
     )
     assert video.frames.shape == (2, 17, 128, 128, 3)
+
+
+def test_what_enlarges_the_pictures_is_trained_on_what_the_model_makes_and_leaves_the_latents_alone(start):
+    before = start("large", base_steps=0, multiview_steps=1)
+    small = PatchCodec.from_pretrained(before.out / "model" / "vae")
+    config = start("large", base_steps=0, multiview_steps=1, enlarger_steps=2, enlarger_scenes=2)
+    codec = PatchCodec.from_pretrained(config.out / "model" / "vae")
+    assert torch.equal(codec.basis, small.basis) and codec.enlarger.leave.weight.abs().sum() > 0
+    pipeline = Pipeline.load(str(config.out / "model"))
+    shot = Shot("a red ball", Rig.from_text("5,10,0;5,10,60"), seed=1, num_inference_steps=2, num_frames=5)
+    assert pipeline.generate(shot).frames.shape == (2, 5, 256, 256, 3)
+    trained = start("large", base_steps=0, multiview_steps=1, enlarger_steps=2, enlarger_scenes=2).out / "model" / "vae"
+    assert torch.equal(PatchCodec.from_pretrained(trained).enlarger.leave.weight, codec.enlarger.leave.weight)
+
+
+def test_a_denoised_scene_is_nearer_to_the_truth_than_its_noise(start):
+    config = start("denoised", base_steps=0, multiview_steps=1)
+    scenes = LatentScenes(config)
+    scenes.refresh()
+    clean, c2w, *_ = (part[:2, :, :, :1] if part.ndim == 6 else part[:2, :, :1] for part in scenes.shards[0][:2])
+    model, tokenizer = build_model(config, torch.device("cpu")), load_tokenizer(config)
+    generator = torch.Generator().manual_seed(0)
+    made = denoised(model, tokenizer, config, ["a red ball"] * 2, c2w, clean.float(), 6, generator)
+    assert made.shape == clean.shape and torch.isfinite(made).all()
 
 
 def test_a_close_up_holds_the_subject_and_the_rays_of_its_latents():
@@ -201,10 +225,10 @@ def test_any_number_of_views_but_not_all_are_given_in_some_scenes():
 
 def test_what_a_latent_shows_of_a_subject_and_where_that_is():
     scene = toyworld.Scene.sample(random.Random(1), kind="horse", motion="stand")
-    c2w = Rig.from_text("4,15,20;6,30,-100").c2w(np.linspace(0, 1, toyworld.NUM_FRAMES))
+    c2w = Rig.from_text("4,15,20;6,30,-100").c2w(np.linspace(0, 1, 5))
     layers = toyworld.render_layers(scene, c2w)
     known = describe_geometry(layers, c2w).float()
-    assert known.shape == (2, GEOMETRY_DIM, 5, 8, 8)
+    assert known.shape == (2, GEOMETRY_DIM, 2, 8, 8)
     covered = known[:, :-3].sum(1)
     assert covered.max() <= 1.001 and covered.mean() == pytest.approx((layers.part >= 0)[:, 1:].mean(), rel=0.1)
     full = covered > 0.5
