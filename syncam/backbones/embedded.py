@@ -9,7 +9,7 @@ from einops import rearrange
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from syncam.backbones.patch_codec import PatchCodec  # noqa: F401  folders of earlier versions name it here
+from syncam.backbones.patch_codec import ModelMixin, PatchCodec  # noqa: F401  where older folders say they are
 from syncam.backbones.wan import MultiViewWanTransformer
 from syncam.prompts import split_words
 
