@@ -31,9 +31,12 @@ from syncam.training.latents import (
     CLOSE_UP,
     GEOMETRY_DIM,
     POSITION_UNIT_M,
+    SHARD_SCENES,
     LatentScenes,
+    all_rendered,
     close_up,
     describe_geometry,
+    shards,
 )
 from syncam.training.loop import given_views
 
@@ -150,6 +153,19 @@ def test_a_still_scene_is_one_moment_of_its_clip_with_the_cameras_of_that_moment
         assert len({(scene, frame) for scene, _, frame in found}) == 1
         moments.add(found[0][2])
     assert len(moments) > 2
+
+
+def test_scenes_are_made_again_only_where_a_run_asks_for_more(tmp_path):
+    few, more = (EmbeddedConfig(out=tmp_path, num_scenes=number) for number in (SHARD_SCENES, SHARD_SCENES + 1))
+    dataset = [None] * (SHARD_SCENES + 5)  # as long as that
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "scenes_0000.safetensors").touch()
+    assert not all_rendered(few, None)  # it was not complete
+    (tmp_path / "data" / "complete").touch()
+    for source in (None, dataset):
+        assert all_rendered(few, source) and not all_rendered(more, source)
+    assert all_rendered(more, dataset[:3])
+    assert [len(numbers) for numbers in shards(more, None).values()] == [SHARD_SCENES, 1]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

@@ -75,11 +75,12 @@ class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]  # the two disa
 
     def decode(self, latents: torch.Tensor, return_dict: bool = True):
         """latents (b, z, k+1, h, w) -> video (b, 3, 4k+1, h p, w p), about -1..1."""
-        groups = self.unproject(latents)
-        groups[0] = groups[0].mean(2, keepdim=True).expand_as(groups[0])
+        first, *others = self.unproject(latents)
+        still = first.mean(2, keepdim=True)
         if self.enlarger is not None:
-            groups = [self.enlarger(frames) for frames in groups]
-        video = torch.cat([groups[0].mean(2, keepdim=True), *groups[1:]], dim=2)
+            still = self.enlarger(still.expand_as(first)).mean(2, keepdim=True)
+            others = [self.enlarger(frames) for frames in others]
+        video = torch.cat([still, *others], dim=2)
         return DecoderOutput(sample=video) if return_dict else (video,)
 
     def unproject(self, latents: torch.Tensor) -> list[torch.Tensor]:

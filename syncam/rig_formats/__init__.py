@@ -4,10 +4,10 @@ Every reader ends in our one convention (see ``cameras``) and every writer start
 what is in them, never by their name. A file is hostile until read: its size is checked before it is parsed, numbers
 must be finite numbers, matrices must be rotations, and whatever is wrong is said in one line that names the camera.
 
-``table`` lists the formats; each is a module, and adding one is a module and a row. ``reading`` and ``writing`` are
-what programs call; ``content`` opens files, ``folders`` finds them, ``fields`` checks numbers and matrices,
-``camera_file`` is what reading gives, ``format`` what a row of the table has, ``grouping`` says who took a picture,
-``lens_models`` knows lenses that are no pinhole.
+``registry`` lists the formats; each is a module, and adding one is a module and a row. ``reading`` and ``writing`` are
+what programs call; ``file_content`` opens files, ``folders`` finds them, ``parsing`` checks numbers and matrices,
+``camera_file`` is what reading gives, ``format_type`` what a row of the registry has, ``grouping`` says who took a
+picture, ``lens_models`` knows lenses that are no pinhole.
 """
 
 from syncam.rig_formats.camera_file import CameraFile, CameraList

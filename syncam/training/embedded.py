@@ -59,6 +59,7 @@ STAGES = ("base", "multiview")
 TOY_RANGE = TrainedRange(toyworld.DISTANCE_M, toyworld.ELEVATION_DEG, 360.0, 4, moving_cameras=True)
 TOY_NOTE = "A small model trained on a rendered toy world: animals and plain shapes on the move."
 STILLS = 3  # times as many scenes fill a step where each is shown at one moment
+LENS = torch.from_numpy(Intrinsics.from_hfov(toyworld.HFOV_DEG, LATENTS, LATENTS).K)  # in latents
 LOOKS = ("far", "subject", "close", "subject")  # what the steps of training show, in turn
 
 
@@ -117,12 +118,11 @@ def train_embedded(config: EmbeddedConfig) -> Path:
     set_seed(config.seed)
     config.out.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
-        if config.data:
-            SynCamVideo(config.data)  # a wrong folder is said here, not in the background
+        source = SynCamVideo(config.data) if config.data else None  # a wrong folder is said here, not in the background
         fit_codec(config)
     accelerator.wait_for_everyone()
     dataset = LatentScenes(config)
-    if accelerator.is_main_process and not all_rendered(config):
+    if accelerator.is_main_process and not all_rendered(config, source):
         dataset.worker = multiprocessing.get_context("spawn").Process(target=render_shards, args=(config,), daemon=True)
         dataset.worker.start()
     model = build_model(config, accelerator.device)
@@ -203,6 +203,11 @@ def load_tokenizer(config: EmbeddedConfig):
     return embedded.PreTrainedTokenizerFast.from_pretrained(config.out / "model" / "tokenizer")
 
 
+def token_ids(tokenizer, captions: list[str]) -> torch.Tensor:
+    """(n, MAX_WORDS), padded with 0."""
+    return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+
+
 def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config: EmbeddedConfig, rank: int):
     """All inputs of one training step, a function of the seed, the step and the scenes on disk."""
     rng, generator = randomness(stage, step, rank, config)
@@ -217,12 +222,11 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
     num_scenes = max(1, views_per_step // (num_views * (4 if look == "close" else 1)))  # as many tokens in each
     latents, c2w, captions, geometry = dataset.batch(rng, num_scenes, num_views, still)
     weight = subject_weight(geometry)
-    lens = Intrinsics.from_hfov(toyworld.HFOV_DEG, LATENTS, LATENTS).K
-    lenses = torch.from_numpy(lens).expand(len(latents), -1, -1)
+    lenses = LENS.expand(len(latents), -1, -1)
     if look == "subject":
         latents, geometry, weight, lenses = close_up(latents, geometry, weight, lenses, generator)
     captions = ["" if rng.random() < config.text_dropout else caption for caption in captions]
-    tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    tokens = token_ids(tokenizer, captions)
     sigma = noise_levels(num_scenes, closely, generator).repeat_interleave(num_views)
     cameras = view_ids = None
     if stage == "multiview":
@@ -311,10 +315,9 @@ def denoised(
     """
     levels = FlowMatchScheduler(shift=NOISE_SHIFT)
     levels.set_timesteps(SAMPLER_STEPS)
-    tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    tokens = token_ids(tokenizer, captions)
     text = embedded.encode_words(model.text_encoder, tokens).repeat_interleave(clean.shape[1], 0)
-    lens = torch.from_numpy(Intrinsics.from_hfov(toyworld.HFOV_DEG, LATENTS, LATENTS).K)
-    lenses = lens.expand(*clean.shape[:2], -1, -1) if config.token_rays else None
+    lenses = LENS.expand(*clean.shape[:2], -1, -1) if config.token_rays else None
     cameras = camera_features(c2w, config.relative_poses, POSE_UNIT_M, lenses, clean.shape[-2:])
     sigmas = levels.sigmas[first_level:]
     latents = clean + sigmas[0] * (torch.randn(clean.shape, generator=generator) - clean)

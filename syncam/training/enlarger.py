@@ -23,11 +23,19 @@ from syncam.backbones.base import latent_times
 from syncam.backbones.patch_codec import FRAMES_PER_LATENT, PATCH, Enlarger, PatchCodec
 from syncam.cameras import Rig
 from syncam.training.config import EmbeddedConfig
-from syncam.training.latents import FRAMES, LATENTS, MOVING_CAMERAS, VIEWS_PER_SCENE
+from syncam.training.latents import (
+    CLOSE_UP,
+    FRAMES,
+    LATENTS,
+    MOVING_CAMERAS,
+    VIEWS_PER_SCENE,
+    cut_out,
+    place_of_most,
+)
 from syncam.training.loop import Stage, randomness
 
 ENLARGE = 2
-WINDOW = LATENTS // 2  # latents along each side of what is cut out of a picture, around its subject
+LARGE_PATCH = ENLARGE * PATCH  # pixels of a latent along each side
 SUBJECT_WEIGHT = 4.0  # what an error on the subject counts, compared with one elsewhere
 EDGE_WEIGHT = 1.0  # what an error in the differences of neighbouring pixels counts, beside one in the pixels
 BATCH = 24
@@ -43,7 +51,7 @@ Denoise = Callable[[list[str], torch.Tensor, torch.Tensor, int, torch.Generator]
 class Stills:
     """One latent frame of n scenes in v views, and windows of its large frames.
 
-    latents (n, v, z, h, w) with unit scale; c2w (n, v, 1, 4, 4); captions; corners (n, v, 2), row and column of the
+    latents (n, v, z, h, w) with unit scale; c2w (n, v, 1, 4, 4); captions; corners (n, v, 2), column and row of the
     window in latents; frames uint8 (n, v, 3, 4, y, x) of the window; subject uint8 (n, v, 4, y, x), its share there.
     """
 
@@ -61,7 +69,7 @@ def render_stills(codec: PatchCodec, knows: Callable[[str], bool], config: Embed
 
     Only scenes of which the model ``knows`` the caption.
     """
-    number, views, side = config.enlarger_scenes, VIEWS_PER_SCENE, ENLARGE * PATCH * WINDOW
+    number, views, side = config.enlarger_scenes, VIEWS_PER_SCENE, LARGE_PATCH * CLOSE_UP
     stills = Stills(
         latents=torch.empty(number, views, codec.config["z_dim"], LATENTS, LATENTS),
         c2w=torch.empty(number, views, 1, 4, 4),
@@ -93,17 +101,11 @@ def _render_still(codec: PatchCodec, scene: toyworld.Scene, rig: Rig, rng: rando
     small = nn.functional.avg_pool3d(embedded.clip_to_float(frames), (1, ENLARGE, ENLARGE))
     latents = codec.project_group(small) / codec.config["latents_std"][0]
     covered = nn.functional.adaptive_avg_pool2d(coverage.mean(1, keepdim=True), LATENTS)
-    inside = nn.functional.avg_pool2d(covered, WINDOW, 1).flatten(1)
-    best = [rng.randrange(inside.shape[1]) if view % 4 == 3 else int(one.argmax()) for view, one in enumerate(inside)]
-    columns = LATENTS - WINDOW + 1
-    corners = torch.tensor([(one // columns, one % columns) for one in best])
-    side = ENLARGE * PATCH
-    windows = [
-        (..., slice(side * y, side * (y + WINDOW)), slice(side * x, side * (x + WINDOW))) for y, x in corners.tolist()
-    ]
-    pictures = rearrange(frames, "v t h w c -> v c t h w")
-    cut = torch.stack([picture[window] for picture, window in zip(pictures, windows, strict=True)])
-    subject = torch.stack([one[window] for one, window in zip(coverage, windows, strict=True)])
+    corners = place_of_most(nn.functional.avg_pool2d(covered, CLOSE_UP, 1))
+    corners[3::4] = torch.tensor([rng.randrange(LATENTS - CLOSE_UP + 1) for _ in "xy"])
+    window = LARGE_PATCH * corners, LARGE_PATCH * CLOSE_UP
+    cut = cut_out(rearrange(frames, "v t h w c -> v c t h w"), *window)
+    subject = cut_out(coverage, *window)
     moment = latent_times(toyworld.NUM_FRAMES, length)[group : group + 1]
     return latents, torch.from_numpy(rig.c2w(moment)).float(), corners, cut, (255 * subject).to(torch.uint8)
 
@@ -163,10 +165,8 @@ def fit(
         for _ in range(BATCH):
             scene, view = rng.randrange(len(made)), rng.randrange(made.shape[1])
             latents = (stills.latents if rng.random() < TRUE_SHARE else made)[scene, view]
-            frames = codec.unproject(latents[None, :, None] * codec.config["latents_std"][0])[0][0]
-            y, x = (PATCH * stills.corners[scene, view]).tolist()
-            side = PATCH * WINDOW
-            small.append(frames[..., y : y + side, x : x + side])
+            window = cut_out(latents[None], stills.corners[scene, view][None], CLOSE_UP)
+            small.append(codec.unproject(window[:, :, None] * codec.config["latents_std"][0])[0][0])
             large.append(stills.frames[scene, view].float() / 127.5 - 1)
             weight.append(1 + (SUBJECT_WEIGHT - 1) * (stills.subject[scene, view, None] > 0))
         return torch.stack(small), torch.stack(large), torch.stack(weight).float()

@@ -7,7 +7,6 @@ autoencoder that is fitted to them first. They are written in the background, wh
 from __future__ import annotations
 
 import json
-import math
 import multiprocessing
 import os
 import random
@@ -16,6 +15,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -77,12 +77,17 @@ def fit_codec(config: EmbeddedConfig) -> None:
     embedded.build_tokenizer(captions).save_pretrained(config.out / "model" / "tokenizer")
 
 
-def all_rendered(config: EmbeddedConfig) -> bool:
+def shards(config: EmbeddedConfig, dataset: SynCamVideo | None) -> dict[Path, range]:
+    """The files that the scenes go to, and which scenes each holds."""
+    number = min(config.num_scenes, len(dataset)) if dataset else config.num_scenes
+    firsts = range(0, number, SHARD_SCENES)
+    names = (config.out / "data" / f"scenes_{shard:04d}.safetensors" for shard in range(len(firsts)))
+    return {path: range(first, min(number, first + SHARD_SCENES)) for path, first in zip(names, firsts, strict=True)}
+
+
+def all_rendered(config: EmbeddedConfig, dataset: SynCamVideo | None) -> bool:
     """Whether an earlier start of this run left all of its scenes, so that nothing is to be rendered or read."""
-    folder = config.out / "data"
-    shards = math.ceil(config.num_scenes / SHARD_SCENES)
-    enough = bool(config.data) or len(list(folder.glob("scenes_*.safetensors"))) >= shards
-    return enough and (folder / COMPLETE).exists()
+    return (config.out / "data" / COMPLETE).exists() and all(path.exists() for path in shards(config, dataset))
 
 
 @torch.no_grad()
@@ -96,15 +101,12 @@ def render_shards(config: EmbeddedConfig) -> None:
     (folder / COMPLETE).unlink(missing_ok=True)
     times = latent_times(toyworld.NUM_FRAMES, FRAMES_PER_LATENT)
     dataset = SynCamVideo(config.data) if config.data else None
-    num_scenes = min(config.num_scenes, len(dataset)) if dataset else config.num_scenes
-    for shard in range(math.ceil(num_scenes / SHARD_SCENES)):
-        path = folder / f"scenes_{shard:04d}.safetensors"
+    for shard, (path, numbers) in enumerate(shards(config, dataset).items()):
         if path.exists():
             continue
         latents, poses, geometry, scenes = [], [], [], []
-        first, end = shard * SHARD_SCENES, min(num_scenes, (shard + 1) * SHARD_SCENES)
         for frames, rig, known, scene in (
-            read_scenes(dataset, first, end, config) if dataset else draw_scenes(shard, end - first, config)
+            read_scenes(dataset, numbers, config) if dataset else draw_scenes(shard, len(numbers), config)
         ):
             encoded = codec.project(embedded.clip_to_float(frames)) / codec.config.latents_std[0]
             latents.append(encoded.bfloat16())
@@ -133,10 +135,12 @@ def draw_scenes(shard: int, number: int, config: EmbeddedConfig):
         yield layers.frames, rig, describe_geometry(layers, c2w), asdict(scene)
 
 
-def read_scenes(dataset: SynCamVideo, first: int, end: int, config: EmbeddedConfig):
+def read_scenes(dataset: SynCamVideo, numbers: range, config: EmbeddedConfig):
     """The same of a dataset; what is broken is skipped, and said once."""
-    rng = random.Random(f"data {config.seed} {first}")
-    for video in dataset.videos(min(VIEWS_PER_SCENE, dataset.usual_views()), rng, FIT, slice(first, end)):
+    rng = random.Random(f"data {config.seed} {numbers.start}")
+    for video in dataset.videos(
+        min(VIEWS_PER_SCENE, dataset.usual_views()), rng, FIT, slice(numbers.start, numbers.stop)
+    ):
         unknown = torch.zeros(len(video.rig), GEOMETRY_DIM, FRAMES, LATENTS, LATENTS).half()
         yield video.frames, video.rig, unknown, {"text": video.recipe["prompt"]}
 
@@ -264,13 +268,20 @@ def close_up(
     """
     inside = nn.functional.avg_pool2d(weight.sum(1, keepdim=True), CLOSE_UP, 1)
     inside += 1e-3 * torch.rand(inside.shape, generator=generator)
-    best, columns = inside.flatten(1).argmax(1), inside.shape[-1]
-    corners = torch.stack([best % columns, best // columns], -1)
-    windows = [(..., slice(y, y + CLOSE_UP), slice(x, x + CLOSE_UP)) for x, y in corners.tolist()]
-    latents, geometry, weight = (
-        torch.stack([one[window] for one, window in zip(whole, windows, strict=True)])
-        for whole in (latents, geometry, weight)
-    )
+    corners = place_of_most(inside)
+    latents, geometry, weight = (cut_out(whole, corners, CLOSE_UP) for whole in (latents, geometry, weight))
     lenses = lenses.clone()
     lenses[:, :2, 2] -= corners
     return latents, geometry, weight / weight.mean((2, 3), keepdim=True), lenses
+
+
+def place_of_most(values: torch.Tensor) -> torch.Tensor:
+    """Column and row of the largest value of each map: (n, 1, h, w) -> (n, 2)."""
+    best, columns = values.flatten(1).argmax(1), values.shape[-1]
+    return torch.stack([best % columns, best // columns], -1)
+
+
+def cut_out(whole: torch.Tensor, corners: torch.Tensor, side: int) -> torch.Tensor:
+    """Windows of ``side`` x ``side`` of whole (n, ..., h, w), one of each, from corners (n, 2), column and row."""
+    places = zip(whole, corners.tolist(), strict=True)
+    return torch.stack([one[..., y : y + side, x : x + side] for one, (x, y) in places])
