@@ -31,7 +31,7 @@ from gradio_client.exceptions import AppError  # noqa: E402
 
 from syncam.clips import read_frames  # noqa: E402
 from syncam.model_card import ASSETS_FOLDER, ModelCard  # noqa: E402
-from syncam.rig_formats import FILE_NAMES, read_cameras, read_rig, to_document  # noqa: E402
+from syncam.rig_formats import FILE_NAMES, changes_on_export, read_cameras, read_rig, to_document  # noqa: E402
 from syncam.rig_plot import rig_figure  # noqa: E402
 from syncam.shot import Progress, Shot  # noqa: E402
 from syncam.studio import jobs, results, settings  # noqa: E402
@@ -210,7 +210,9 @@ def test_a_rig_may_be_a_name_text_json_or_a_list(client):
 
 @pytest.mark.parametrize("to", [name for name in FILE_NAMES if name not in ("syncamvideo-v1", "blender")])
 def test_an_exported_rig_is_the_rig_that_was_given(client, to, tmp_path):
-    path = Path(client.predict("arc4", to, api_name="/export_rig"))
+    file, changes = client.predict("arc4", to, api_name="/export_rig")
+    path = Path(file)
+    assert changes == changes_on_export(read_rig("arc4"), to)
     if path.suffix == ".zip":
         zipfile.ZipFile(path).extractall(tmp_path)
         path = tmp_path

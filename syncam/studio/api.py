@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from syncam.rig_formats import changes_on_export
 from syncam.rig_plot import rig_figure
 from syncam.shot import Shot
 from syncam.studio.engine import Engine
@@ -54,10 +55,14 @@ def add_endpoints(engine: Engine) -> None:
         card = engine.cards[engine.default]
         return json.loads(rig_figure(rig_from(rig), card.hfov_deg, (card.width, card.height)).to_json())
 
-    def export_rig(rig: Any, format: str = "nerfstudio") -> dict:
-        """The cameras of a rig as a file of another program; formats of several files come as a zip."""
-        name, data = camera_file(rig_from(rig), format, engine.cards[engine.default])
-        return file_data(serve_bytes(data, name))
+    def export_rig(rig: Any, format: str = "nerfstudio") -> tuple[dict, list[str]]:
+        """The cameras of a rig as a file of another program; formats of several files come as a zip.
+
+        Returns: the file, and what of the rig it does not hold, a sentence each.
+        """
+        asked = rig_from(rig)
+        name, data = camera_file(asked, format, engine.cards[engine.default])
+        return file_data(serve_bytes(data, name)), list(changes_on_export(asked, format))
 
     gr.api(generate, api_name="generate", concurrency_limit=None)
     gr.api(preview_rig, api_name="preview_rig", queue=False)
