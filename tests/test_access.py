@@ -50,7 +50,7 @@ def test_axe_finds_nothing_of_ours_in_any_state_and_focus_goes_along_with_a_run(
     check(me, "with everything open")
     me.find("#syn-generate").focus()
     me.page.keyboard.press("Enter")
-    me.page.wait_for_selector(".syn-shaping img", timeout=120_000)
+    me.page.wait_for_selector(".syn-previews img", timeout=120_000)
     assert me.page.evaluate(FOCUSED) == "syn-stop"
     check(me, "running")
     me.page.keyboard.press("Enter")

@@ -114,8 +114,8 @@ def test_a_bullet_time_that_is_stopped_leaves_the_result(me, place):
         recipe_file.read_text().replace('"num_inference_steps": 2', '"num_inference_steps": 150')
     )  # time to stop it
     me.page.get_by_role("button", name="Make bullet time").click()
-    me.page.wait_for_selector(".syn-shaping img", timeout=120_000)
-    assert me.find(".syn-shaping img").count() == 8
+    me.page.wait_for_selector(".syn-previews img", timeout=120_000)
+    assert me.find(".syn-previews img").count() == 8
     me.find("#syn-stop").click()
     expect(me.find("#syn-running")).to_contain_text("Stopped at step")
     assert me.result() == first

@@ -65,8 +65,8 @@ def test_a_slider_moves_its_frustum_at_once_and_keeps_the_viewpoint(onlooker):
     me.button("look from above").click()
     milliseconds = me.page.evaluate("""async () => {
         const slider = document.querySelector('[aria-label="camera 2 azimuth"]');
-        const desk = document.querySelector('.syn-rig');
-        const drawn = (value) => JSON.parse(desk.dataset.drawn)[1].azimuth_deg === value;
+        const rig = document.querySelector('.syn-rig');
+        const drawn = (value) => JSON.parse(rig.dataset.drawn)[1].azimuth_deg === value;
         const took = [];
         for (let value = 20; value < 30; value++) {
             const began = performance.now();
@@ -211,8 +211,8 @@ def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_r
     me = visit()
     me.page.get_by_label("Prompt", exact=True).fill("a blue cube spinning")
     me.find("#syn-generate").click()
-    me.page.wait_for_selector(".syn-shaping img", timeout=120_000)
-    assert me.find(".syn-shaping img").count() == 4
+    me.page.wait_for_selector(".syn-previews img", timeout=120_000)
+    assert me.find(".syn-previews img").count() == 4
     assert me.result() == "example"  # the old result stays until the new one is there
     expect(me.find(".syn-running")).to_contain_text(re.compile(r"denoising 4 views, step \d+/\d+"))
     expect(me.find("#syn-stop")).to_be_visible()
@@ -252,7 +252,7 @@ def test_generate_shows_coarse_views_then_plays_the_result_and_keeps_it_over_a_r
 def test_stop_ends_the_run_and_keeps_the_old_result(visit):
     me = visit({"steps": 200})
     me.find("#syn-generate").click()
-    me.page.wait_for_selector(".syn-shaping img", timeout=120_000)
+    me.page.wait_for_selector(".syn-previews img", timeout=120_000)
     me.find("#syn-stop").click()
     expect(me.find("#syn-running")).to_contain_text(re.compile(r"Stopped at step \d+\. Your previous result is still"))
     expect(me.find("#syn-generate")).to_be_visible()
@@ -262,7 +262,7 @@ def test_stop_ends_the_run_and_keeps_the_old_result(visit):
 def test_a_run_goes_on_over_a_reload(visit, studio):
     me = visit({"steps": 90, "rig": "4,10,0;4,10,20", "frames": 5})  # longer than the page takes to come back
     me.find("#syn-generate").click()
-    me.page.wait_for_selector(".syn-shaping img", timeout=120_000)
+    me.page.wait_for_selector(".syn-previews img", timeout=120_000)
     me.open(studio.url)
     expect(me.find("#syn-stop")).to_be_visible()
     me.wait_result("example")

@@ -162,7 +162,7 @@ def test_the_viewfinder_shows_what_the_camera_of_the_result_saw(me):
             return small.getImageData(0, 0, w, h).data;
         };
         const ours = pixels(finder);
-        return [...document.querySelectorAll(".syn-grid:not(.syn-shaping) canvas")].map((view) =>
+        return [...document.querySelectorAll(".syn-grid:not(.syn-previews) canvas")].map((view) =>
             pixels(view).reduce((sum, value, i) => sum + Math.abs(value - ours[i]), 0) / (3 * w * h));
     }"""
     me.button("select camera 3").click()
@@ -250,7 +250,7 @@ def test_at_every_width_everything_is_in_its_place(onlooker, width):
 def test_four_views_are_never_one_column(onlooker, width, height):
     try:
         measure(onlooker.page, width, height)
-        cells = onlooker.page.evaluate("""[...document.querySelectorAll('.syn-grid:not(.syn-shaping) .syn-cell')]
+        cells = onlooker.page.evaluate("""[...document.querySelectorAll('.syn-grid:not(.syn-previews) .syn-cell')]
             .map((cell) => Math.round(cell.getBoundingClientRect().left))""")
         assert len(cells) == 4 and len(set(cells)) > 1
     finally:

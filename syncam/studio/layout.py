@@ -265,7 +265,7 @@ def _wire(page: gr.Blocks, components: Components, handlers: Handlers) -> None:
     )
     c["help_button"].click(None, js="() => window.syncam.openHelp()", api_visibility="private")
     for name in ("rig", "player"):
-        c[name].error_said(**event(handlers.show_error), **queued)
+        c[name].show_error(**event(handlers.show_error), **queued)
     c["player"].delete_result(**event(handlers.delete_result, ["player"], ["history", "last_result"]), **queued)
 
 

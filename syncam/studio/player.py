@@ -56,7 +56,7 @@ def player(result_folder: Callable[[str], Path], value: dict | None = None, **op
     return gr.HTML(
         value,
         html_template='<div class="syn-player"></div>',
-        js_on_load=component_script("player.js", "use_settings", "delete_result", "add_views", "error_said"),
+        js_on_load=component_script("player.js", "use_settings", "delete_result", "add_views", "show_error"),
         apply_default_css=False,
         server_functions=[make_file],
         colours=CAMERA_COLOURS,

@@ -61,7 +61,7 @@ def rig_view(rig: Rig, card: ModelCard, **options) -> gr.HTML:
     return gr.HTML(
         to_document(rig),
         html_template='<div class="syn-rig"></div>',
-        js_on_load=component_script("rig_view.js", "error_said"),
+        js_on_load=component_script("rig_view.js", "show_error"),
         apply_default_css=False,
         server_functions=[export_for_page, set_in_motion],
         presets=_presets(),

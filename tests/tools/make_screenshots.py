@@ -45,7 +45,7 @@ def main() -> None:
                 if visitor is None:
                     page.wait_for_selector(".syn-rig[data-drawn]", timeout=60_000)
                     page.click("#syn-generate")
-                    page.wait_for_selector(".syn-shaping img", timeout=120_000)
+                    page.wait_for_selector(".syn-previews img", timeout=120_000)
                     page.wait_for_function("document.querySelector('progress')?.value > 0.4")
                     page.screenshot(path=FOLDER / "running.png")
                     page.wait_for_selector("#syn-history .syn-card", timeout=120_000)

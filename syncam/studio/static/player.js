@@ -33,10 +33,10 @@ let frame = 0;
 const video = make("video", { muted: true, loop: true, playsinline: true, preload: "auto", "aria-hidden": "true", class: "syn-source" });
 video.muted = true; // the attribute alone does not count for a video made by script
 const grid = make("div", { class: "syn-grid" });
-const shaping = make("div", { class: "syn-grid syn-shaping", hidden: true, "aria-label": "the views taking shape" }); // in the cells' place while a run goes on
+const previews = make("div", { class: "syn-grid syn-previews", hidden: true, "aria-label": "previews of the views" }); // in the cells' place while a run goes on
 const single = make("canvas", { class: "syn-single", role: "img" });
 const caption = make("span", { class: "syn-caption" });
-const stage = make("div", { class: "syn-screen", tabindex: 0, "aria-label": "player" }, grid, shaping, make("div", { class: "syn-one" }, single, caption), video);
+const stage = make("div", { class: "syn-screen", tabindex: 0, "aria-label": "player" }, grid, previews, make("div", { class: "syn-one" }, single, caption), video);
 let canvases = [];
 
 const modeButtons = Object.fromEntries(MODES.map(([name, text, label]) => [name, button(text, label, () => setMode(name), "chip")]));
@@ -302,17 +302,17 @@ document.addEventListener("keydown", (event) => {
 function fit() {
   element.style.setProperty("--tall", `${roomHeight()}px`);
   if (shown) fitGrid(grid, stage.clientWidth, numViews(), size()[0] / size()[1]);
-  const picture = shaping.querySelector("img");
-  if (picture) fitGrid(shaping, stage.clientWidth, shaping.children.length, picture.naturalWidth / picture.naturalHeight || 1);
+  const picture = previews.querySelector("img");
+  if (picture) fitGrid(previews, stage.clientWidth, previews.children.length, picture.naturalWidth / picture.naturalHeight || 1);
 }
 
 // The coarse views of a run, which the server writes into a part of the page of its own, shown in the cells' place.
-function showShaping(pictures) {
-  shaping.hidden = !pictures.length;
-  element.classList.toggle("shaping", pictures.length > 0);
-  shaping.replaceChildren(
+function showPreviews(pictures) {
+  previews.hidden = !pictures.length;
+  element.classList.toggle("previews", pictures.length > 0);
+  previews.replaceChildren(
     ...pictures.map((picture, index) => {
-      const cell = make("div", { class: "syn-cell" }, make("img", { src: picture.src, alt: picture.alt, onload: fit }), make("span", { class: "syn-caption" }, `cam ${index + 1}, taking shape`));
+      const cell = make("div", { class: "syn-cell" }, make("img", { src: picture.src, alt: picture.alt, onload: fit }), make("span", { class: "syn-caption" }, `cam ${index + 1}, preview`));
       wearColour(cell, props.colours, index);
       return cell;
     }),
@@ -320,7 +320,7 @@ function showShaping(pictures) {
 }
 
 function watchPreview(preview) {
-  new MutationObserver(() => showShaping([...preview.querySelectorAll("img")])).observe(preview, { childList: true, subtree: true, attributes: true });
+  new MutationObserver(() => showPreviews([...preview.querySelectorAll("img")])).observe(preview, { childList: true, subtree: true, attributes: true });
 }
 
 // ------------------------------------------------------------------------------------------------------------- loading

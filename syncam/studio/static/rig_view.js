@@ -29,7 +29,7 @@ export async function mount({ element, trigger, props, server, watch }) {
   const tools = makeTools();
   const reference = make("p", { class: "syn-note" }, "Camera 1 is the reference: this model sees only where the others stand relative to it.");
   const side = make("div", { class: "syn-side" }, rows.element, tools.element, exportNote, reference, viewfinder.element);
-  element.append(presets.element, make("div", { class: "syn-desk" }, make("div", { class: "syn-main" }, views.element, timeline.element), side));
+  element.append(presets.element, make("div", { class: "syn-workspace" }, make("div", { class: "syn-main" }, views.element, timeline.element), side));
 
   // Whether a camera's picture in the result that plays is what it would be now: it stands where it stood, with its lens.
   function showsResult(index, lens) {
@@ -108,13 +108,13 @@ export async function mount({ element, trigger, props, server, watch }) {
 
   async function setInMotion(numbers, way) {
     const rig = await server.set_in_motion([store.rig, numbers, way]);
-    if (rig.error) trigger("error_said", { message: rig.error });
+    if (rig.error) trigger("show_error", { message: rig.error });
     else store.change(rig.cameras);
   }
 
   async function exportRig(format) {
     const file = await server.export_for_page([store.rig, format]);
-    if (file.error) return trigger("error_said", { message: file.error });
+    if (file.error) return trigger("show_error", { message: file.error });
     exportNote.textContent = file.changes.join(" ");
     const bytes = Uint8Array.from(atob(file.base64), (c) => c.charCodeAt(0));
     const url = URL.createObjectURL(new Blob([bytes]));
@@ -170,7 +170,7 @@ export async function mount({ element, trigger, props, server, watch }) {
     if (event.shiftKey) store.redo();
     else store.undo();
   });
-  watchImports(props.extensions, (message) => trigger("error_said", { message }));
+  watchImports(props.extensions, (message) => trigger("show_error", { message }));
   showModel();
 }
 

@@ -40,14 +40,14 @@ export class TakeRow {
       download(address, file.orig_name);
       setTimeout(() => URL.revokeObjectURL(address), 60_000);
     } catch {
-      this.parts.trigger("error_said", { message: `${file.orig_name} could not be downloaded: the server does not have it any more, or does not answer.` });
+      this.parts.trigger("show_error", { message: `${file.orig_name} could not be downloaded: the server does not have it any more, or does not answer.` });
     }
   }
 
   async save(result, kind) {
     const made = await this.parts.server.make_file([result.id, kind, this.frameNow()]).catch(() => null);
     if (made?.path) return this.saveFile(made);
-    this.parts.trigger("error_said", { message: made?.error ?? "The file could not be made: the server does not answer." });
+    this.parts.trigger("show_error", { message: made?.error ?? "The file could not be made: the server does not answer." });
   }
 }
 
