@@ -1,8 +1,9 @@
-"""The embedded model: a small multi-view Wan, a small UMT5 with a word-level tokenizer, and a patch codec."""
+"""The embedded model: a small multi-view Wan, a small UMT5 with a word-level tokenizer, and a small autoencoder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from einops import rearrange
@@ -10,6 +11,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from syncam.backbones.patch_codec import ModelMixin, PatchCodec  # noqa: F401  where older folders say they are
+from syncam.backbones.scene_codec import SceneCodec
 from syncam.backbones.wan import MultiViewWanTransformer
 from syncam.prompts import split_words
 
@@ -57,7 +59,7 @@ def build_text_encoder(vocab_size: int, width: int = 64, layers: int = 2) -> UMT
 def build_transformer(
     latents_std: list[float], width: int = 256, layers: int = 6, text_dim: int = 64, token_rays: bool = True
 ) -> MultiViewWanTransformer:
-    """A small multi-view Wan. Two by two latents make a token: 4 x 4 tokens a latent frame at 128 pixels.
+    """A small multi-view Wan. Two by two latents make a token: 4 x 4 tokens for the 8 x 8 latents of a frame.
 
     Below the noise level CLOSE_BELOW, every latent is one: 8 x 8.
     Args: latents_std, the deviation of every latent channel; text_dim, width of the text encoder.
@@ -83,6 +85,12 @@ def encode_words(text_encoder: UMT5EncoderModel, tokens: torch.Tensor) -> torch.
     """Token ids (b, n), padded with 0 -> embeddings (b, n, d) with zeros where padded, as WanPipeline makes them."""
     mask = tokens.ne(0)
     return text_encoder(tokens, mask).last_hidden_state * mask[..., None]
+
+
+def load_codec(folder: Path) -> PatchCodec | SceneCodec:
+    """The autoencoder in a model's ``vae`` folder, of whichever kind it is."""
+    kinds = {kind.__name__: kind for kind in (PatchCodec, SceneCodec)}
+    return kinds[SceneCodec.load_config(folder)["_class_name"]].from_pretrained(folder)
 
 
 def clip_to_float(frames) -> torch.Tensor:

@@ -25,7 +25,7 @@ from syncam.units import format_bytes
 MAX_CONFIG_BYTES = 4 << 20
 TRUSTED_LIBRARIES = ("diffusers", "transformers")  # and the modules of syncam.backbones
 KNOWN_CLASSES = {
-    "vae": ("AutoencoderKLWan", "AutoencoderKLCogVideoX", "PatchCodec"),
+    "vae": ("AutoencoderKLWan", "AutoencoderKLCogVideoX", "PatchCodec", "SceneCodec"),
     "text_encoder": ("UMT5EncoderModel", "T5EncoderModel"),
 }
 # Entries that make diffusers or transformers run or fetch code that is neither's own.
@@ -37,7 +37,8 @@ LARGEST_OF_OTHERS = 40_000
 POSITIVE = (
     *("num_layers", "num_attention_heads", "num_heads", "attention_head_dim", "in_channels", "out_channels"),
     *("ffn_dim", "freq_dim", "text_dim", "d_model", "d_ff", "d_kv", "vocab_size", "patch_size", "rope_max_seq_len"),
-    *("z_dim", "base_dim", "latent_channels", "block_out_channels", "scale_factor_spatial", "scale_factor_temporal"),
+    *("z_dim", "num_fields", "base_dim", "latent_channels", "block_out_channels"),
+    *("scale_factor_spatial", "scale_factor_temporal"),
 )
 
 

@@ -1,7 +1,8 @@
 """The rendered world of the embedded model: animals and shapes on the move, in places that tell where cameras stand.
 
 ``animals`` holds the subjects as data, ``anatomy`` what they are made of, ``gaits`` their motion, ``places`` grounds,
-skylines and skies, ``scene`` what is drawn at random and how it is said, ``renderer`` the pictures.
+skylines and skies, ``scene`` what is drawn at random and how it is said, ``renderer`` the pictures, ``fields`` what the
+embedded model's latents say of them.
 """
 
 from dataclasses import asdict

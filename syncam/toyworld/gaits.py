@@ -105,7 +105,7 @@ class Movement:
 
     def _poses(self, times: np.ndarray) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
         """The joints' turns (t, 3, 3) and shifts (t, 3), in the subject's own frame, and how high it stands (t,)."""
-        angles, hop = self._angles(times)
+        angles, hop = self.joint_angles(times)
         joints: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for name, joint in self.anatomy.joints.items():  # parents come first
             pitch, yaw = angles.get(name, (0.0, 0.0))
@@ -123,7 +123,7 @@ class Movement:
         lowest = np.min(feet, axis=0) if feet else 0.0
         return joints, hop - self.scale * lowest
 
-    def _angles(self, times: np.ndarray) -> tuple[dict[str, tuple], np.ndarray]:
+    def joint_angles(self, times: np.ndarray) -> tuple[dict[str, tuple], np.ndarray]:
         """Pitch and yaw of the joints that turn, each (t,), and how far the whole is off the ground (t,)."""
         if self.motion in TOY_MOTIONS:
             swing = 2 * np.mod(self.phase + 2.0 * abs(self.rate) * times, 1.0) - 1

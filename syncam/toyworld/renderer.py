@@ -66,14 +66,14 @@ def render_layers(
 def empty_stage(scene: Scene, c2w: np.ndarray, size: int = SIZE) -> np.ndarray:
     """The scene without subjects and their shadows: c2w (n, 4, 4) -> float32 (n, size, size, 3) in 0..1."""
     poses = torch.as_tensor(c2w, dtype=torch.float32)
-    return _background(scene, poses, _rays(poses, size))[0].clamp(0, 1).numpy()
+    return background(scene, poses, rays_of(poses, size))[0].clamp(0, 1).numpy()
 
 
-def _background(scene: Scene, c2w: torch.Tensor, rays: torch.Tensor):
+def background(scene: Scene, c2w: torch.Tensor, rays: torch.Tensor):
     return places.background(scene.place, scene.sky, (scene.pattern, scene.tone), c2w[:, :3, 3], rays)
 
 
-def _rays(c2w: torch.Tensor, size: int) -> torch.Tensor:
+def rays_of(c2w: torch.Tensor, size: int) -> torch.Tensor:
     """Unit directions in the world through the middles of all pixels: c2w (n, 4, 4) -> (n, size, size, 3)."""
     axis = (2 * torch.arange(size) + 1 - size) / size * math.tan(math.radians(HFOV_DEG) / 2)
     down, right = torch.meshgrid(axis, axis, indexing="ij")
@@ -123,20 +123,20 @@ def _render_view(scene: Scene, parts: Parts, c2w: torch.Tensor, size: int, sampl
     num_frames = len(c2w)
     still = bool((c2w == c2w[:1]).all())  # then the empty stage is drawn once, not once a frame
     poses = c2w[:1] if still else c2w
-    rays, fine = _rays(poses, size), _rays(poses, size * samples)
+    rays, fine = rays_of(poses, size), rays_of(poses, size * samples)
     fine = rearrange(fine, "n (h p) (w q) c -> n (h w) (p q) c", p=samples, q=samples)
-    stage = _background(scene, poses, rays)
+    stage = background(scene, poses, rays)
     light = places.sky_of(scene.place, scene.sky).light
     views = []
     for t in range(num_frames):
         moment = 0 if still else t
         picture, ground, near, depth = (layer[moment] for layer in stage)
         ray, axis = rays[moment].flatten(0, 1), c2w[t, :3, 2]
-        frame = (picture * (1 - SHADOW * near * _shadow(parts, t, ground, near))[..., None]).flatten(0, 1)
+        frame = (picture * (1 - SHADOW * near * shadow(parts, t, ground, near))[..., None]).flatten(0, 1)
         depth = (depth.flatten() * (ray @ axis)).clone()
         subject, label = torch.full((2, size**2), -1, dtype=torch.int8)
         coverage = torch.zeros(size**2)
-        pixel, hit, colour, distance = _cast(parts, t, c2w[t, :3, 3], ray, fine[moment], light)
+        pixel, hit, colour, distance = cast(parts, t, c2w[t, :3, 3], ray, fine[moment], light)
         if len(pixel):
             coverage[pixel] = (hit >= 0).float().mean(1)
             frame[pixel] = frame[pixel] * (1 - coverage[pixel])[:, None] + colour.mean(1)
@@ -150,7 +150,7 @@ def _render_view(scene: Scene, parts: Parts, c2w: torch.Tensor, size: int, sampl
     return tuple(np.stack(layer) for layer in zip(*views, strict=True))
 
 
-def _cast(parts: Parts, t: int, origin: torch.Tensor, rays: torch.Tensor, fine: torch.Tensor, light: float):
+def cast(parts: Parts, t: int, origin: torch.Tensor, rays: torch.Tensor, fine: torch.Tensor, light: float):
     """What rays from one point see of the subjects.
 
     Args: rays (n, 3) through the middles of pixels; fine (n, s, 3) through samples of them.
@@ -252,7 +252,7 @@ def _shade(parts: Parts, part: torch.Tensor, at: torch.Tensor, normal: torch.Ten
     return colour * ((0.62 + 0.10 * upward + 0.34 * sunny) * (0.4 + 0.6 * light))[:, None]
 
 
-def _shadow(parts: Parts, t: int, ground: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+def shadow(parts: Parts, t: int, ground: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
     """How deep points of the ground (h, w, 2) lie in shadow, (h, w) in 0..1: every part throws that of an ellipsoid."""
     shadow = torch.zeros(ground.shape[:2])
     reach = max(

@@ -1,7 +1,8 @@
 """What a trained embedded model knows is kept when its autoencoder and its words change.
 
-Both autoencoders are orthonormal bases of the same patches, so what the first and last layers did in one basis they do
-in the other after one matrix product. It is exact for noise, and close for pictures: training does the rest.
+Where both autoencoders are orthonormal bases of the same patches, what the first and last layers did in one basis they
+do in the other after one matrix product: exact for noise, and close for pictures. Where they aren't, these layers begin
+anew, and what lies between them, which knows words and cameras, is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from einops import einsum, rearrange
 from torch import nn
 
-from syncam.backbones.embedded import PatchCodec, PreTrainedTokenizerFast, UMT5EncoderModel
+from syncam.backbones.embedded import PatchCodec, PreTrainedTokenizerFast, UMT5EncoderModel, load_codec
 from syncam.backbones.wan import MultiViewWanTransformer
 
 
@@ -37,7 +38,9 @@ def carry_over(
 
     old = MultiViewWanTransformer.from_pretrained(source / "transformer").float()
     _fill(transformer, old, ("patch_embedding", "proj_out"))
-    codecs = [PatchCodec.from_pretrained(path / "vae") for path in (source, target)]
+    codecs = [load_codec(path / "vae") for path in (source, target)]
+    if not all(isinstance(codec, PatchCodec) for codec in codecs):
+        return
     turn = codecs[0].basis @ codecs[1].basis.T  # (old channels, new channels)
     transformer.patch_embedding.weight.copy_(
         einsum(old.patch_embedding.weight, turn, "d old t p q, old new -> d new t p q")

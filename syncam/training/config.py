@@ -64,7 +64,10 @@ class EmbeddedConfig(TrainConfig):
 
     out: Path = Path("runs/embedded")
     num_scenes: int = 6_000
-    codec_clips: int = 300
+    codec_clips: int = 150  # that say what the principal components of latents are
+    codec_steps: int = 3_000  # of training what draws pictures from latents and reads latents from pictures
+    codec_scenes: int = 1_000
+    tune_steps: int = 0  # of going on with that, on latents as the model makes them
     base_steps: int = 800
     multiview_steps: int = 8_000
     views_per_step: int = 96
@@ -81,10 +84,6 @@ class EmbeddedConfig(TrainConfig):
     compile: bool = False
     init: Path | None = None  # a model folder to start from, instead of random weights
     new_codec: bool = False  # fit autoencoder and words anew; what was learned with others is carried over
-    components: int = 192  # numbers in a latent
-    geometry_weight: float = 0.1  # of predicting parts and places from inside the network, beside the latents
-    geometry_until: float = 0.67  # of a stage's steps
+    components: int = 80  # numbers in a latent
     stills_until: float = 0.7  # of a stage's steps: scenes are shown at one moment, so that far more of them fit a step
     least_noise: float = 0.3  # below this noise level an error counts no more than at it
-    enlarger_steps: int = 0  # of the network that enlarges what the autoencoder decodes; the shipped model has none
-    enlarger_scenes: int = 1_000

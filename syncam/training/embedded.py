@@ -1,9 +1,10 @@
 """Trains the embedded model: autoencoder, data, base text-to-video, multi-view; one command, resumable.
 
-Stages, each skipped if its result is there: ``codec`` fits the autoencoder in closed form; ``data`` renders scenes of
-the toy world, or reads those of a dataset (``data=FOLDER``, see :mod:`syncam.datasets`), and keeps their latents (in
-the background, while training already reads what there is); ``base`` trains
-text encoder and transformer on single views without cameras; ``multiview`` lets several views meet.
+Stages, each skipped if its result is there: ``latents`` says in closed form what a latent is; ``data`` makes latents
+of scenes of the toy world, or of a dataset (``data=FOLDER``, see :mod:`syncam.datasets`), in the background, while
+training already reads what there is; ``codec`` trains what draws pictures from latents and what reads them; ``base``
+trains text encoder and transformer on single views without cameras; ``multiview`` lets several views meet; ``tune``
+goes on with the codec, on latents as the model makes them.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import WanPipeline
-from einops import reduce
 from torch import nn
 
 from syncam import toyworld
 from syncam.backbones import embedded
-from syncam.backbones.patch_codec import FRAMES_PER_LATENT, PatchCodec
+from syncam.backbones.patch_codec import PatchCodec
+from syncam.backbones.scene_codec import FRAMES_PER_LATENT, SceneCodec
 from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer, WanBackbone
 from syncam.cameras import Intrinsics
 from syncam.checksums import write_checksums
@@ -32,12 +33,10 @@ from syncam.evaluation.table import contact_sheet, held_out
 from syncam.model_card import ModelCard, TrainedRange
 from syncam.multiview import camera_features
 from syncam.pipeline import Pipeline
-from syncam.prompts import split_words
-from syncam.training import enlarger
 from syncam.training.carry_over import carry_over
+from syncam.training.codec import fit_networks
 from syncam.training.config import EmbeddedConfig
 from syncam.training.latents import (
-    GEOMETRY_DIM,
     LATENTS,
     SHARD_SCENES,
     LatentScenes,
@@ -56,6 +55,7 @@ NOISE_SHIFT = 6.0  # most of the training is at high noise, where text, geometry
 DETAIL, DETAIL_SHIFT = 0.5, 1.0  # this part of the steps with a close look is at lower noise, where details are drawn
 VIEW_IDS = 8  # views are numbered at random among these while training, so that eight views find no unknown number
 STAGES = ("base", "multiview")
+SHARD_SIZE = "9MB"  # of a file of weights, at most
 TOY_RANGE = TrainedRange(toyworld.DISTANCE_M, toyworld.ELEVATION_DEG, 360.0, 4, moving_cameras=True)
 TOY_NOTE = "A small model trained on a rendered toy world: animals and plain shapes on the move."
 STILLS = 3  # times as many scenes fill a step where each is shown at one moment
@@ -64,24 +64,18 @@ LOOKS = ("far", "subject", "close", "subject")  # what the steps of training sho
 
 
 class TextToViews(nn.Module):
-    """Text encoder and transformer as one trainable thing whose forward is the training loss.
-
-    While it trains, the middle block also has to tell what the tokens show of the subjects, and where in the world that
-    is: views can only agree about what they have understood. That head is not part of the model that is saved.
-    """
+    """Text encoder and transformer as one trainable thing whose forward is the training loss."""
 
     def __init__(self, text_encoder: nn.Module, transformer: nn.Module, least_noise: float = 0.3):
         super().__init__()
         self.text_encoder, self.transformer, self.least_noise = text_encoder, transformer, least_noise
-        self.geometry_head = nn.Linear(transformer.patch_embedding.out_channels, GEOMETRY_DIM)
 
-    def forward(self, tokens, latents, cameras, view_ids, noise, sigma, weight, geometry, geometry_weight):
+    def forward(self, tokens, latents, cameras, view_ids, noise, sigma, weight) -> torch.Tensor:
         """Flow-matching loss of one batch.
 
         Args: tokens (b, n) ids; latents and noise (b v, c, f, h, w) with unit scale; cameras (b, v, f, s, p) or None;
             view_ids (v,); sigma (b v,) noise levels, 0 where a view is given clean (such views carry no loss);
-            weight (b v, f, h, w), what an error counts there, with mean 1; geometry (b v, GEOMETRY_DIM, f, h, w), see
-            :func:`syncam.training.latents.describe_geometry`, and what an error in it counts, a number.
+            weight (b v, f, h, w), what an error counts there, with mean 1.
         """
         dtype = self.transformer.dtype
         level = sigma.view(-1, 1, 1, 1, 1)
@@ -89,27 +83,13 @@ class TextToViews(nn.Module):
         prompt_embeds = embedded.encode_words(self.text_encoder, tokens)
         prompt_embeds = prompt_embeds.repeat_interleave(len(latents) // len(tokens), dim=0).to(dtype)
         kwargs = None if cameras is None else {"cameras": cameras, "view_ids": view_ids}
-        understood: list[torch.Tensor] = []
-        middle = self.transformer.blocks[len(self.transformer.blocks) // 2]
-        hook = middle.register_forward_hook(lambda block, inputs, output: understood.append(output))
         velocity = self.transformer(noisy, sigma * 1000, prompt_embeds, return_dict=False, attention_kwargs=kwargs)[0]
-        hook.remove()
         target = (noisy.float() - latents) / level.clamp(min=1e-3)
         # |x_hat - x|^2 / sigma^2, but no steeper than at the least noise: else the last details outweigh everything
         error = (velocity.float() - target) * level / level.clamp(min=self.least_noise)
         noised = (sigma > 0).float()
         error = (error.square().mean(1) * weight).mean((1, 2, 3))
-        return (error * noised).sum() / noised.sum() + geometry_weight * self._geometry_error(understood[0], geometry)
-
-    def _geometry_error(self, tokens: torch.Tensor, geometry: torch.Tensor) -> torch.Tensor:
-        told = self.geometry_head(tokens).float()  # (b v, f s, g); a token is one latent, or a square of them
-        latents_per_token = geometry.shape[2:].numel() / told.shape[1]
-        side = round(latents_per_token**0.5)
-        seen = reduce(geometry, "n g f (h p) (w q) -> n (f h w) g", "mean", p=side, q=side)
-        shares, places = told.split([GEOMETRY_DIM - 3, 3], -1)
-        covered = seen[..., : GEOMETRY_DIM - 3].sum(-1, keepdim=True)
-        wrong = torch.cat([4 * (shares - seen[..., : GEOMETRY_DIM - 3]), places * covered - seen[..., -3:]], -1)
-        return wrong.square().sum(-1).mean()
+        return (error * noised).sum() / noised.sum()
 
 
 def train_embedded(config: EmbeddedConfig) -> Path:
@@ -125,18 +105,37 @@ def train_embedded(config: EmbeddedConfig) -> Path:
     if accelerator.is_main_process and not all_rendered(config, source):
         dataset.worker = multiprocessing.get_context("spawn").Process(target=render_shards, args=(config,), daemon=True)
         dataset.worker.start()
+    if config.codec_steps and not config.data:
+        fit_networks("codec", config.codec_steps, lambda codec: save_codec(codec, config), config, accelerator)
     model = build_model(config, accelerator.device)
     for stage in STAGES:
         fit(stage, model, dataset, config, accelerator)
-    if config.enlarger_steps:
-        train_enlarger(model, config, accelerator)
+    if config.tune_steps and not config.data:
+        denoise = partial(denoised, model, load_tokenizer(config), config)
+        fit_networks("tune", config.tune_steps, lambda codec: save_codec(codec, config), config, accelerator, denoise)
     return config.out / "model"
+
+
+def save_codec(codec: SceneCodec, config: EmbeddedConfig) -> None:
+    """Write a codec whose networks have learned more."""
+    shutil.rmtree(config.out / "model" / "vae")  # an earlier save may have had other shards
+    as_saved(codec).save_pretrained(config.out / "model" / "vae", max_shard_size=SHARD_SIZE)
+    if (config.out / "model" / "syncam.json").exists():
+        write_checksums(config.out / "model")
+
+
+def as_saved(codec: PatchCodec | SceneCodec) -> PatchCodec | SceneCodec:
+    """A copy whose networks are in bfloat16, as all that is trained is saved; what latents mean stays as it is."""
+    codec = copy.deepcopy(codec)
+    for network in codec.children():
+        network.bfloat16()
+    return codec
 
 
 def build_model(config: EmbeddedConfig, device: torch.device) -> TextToViews:
     """The trainable modules, from ``config.init`` or from random weights, in the kind of number that is faster here."""
     vocab_size = len(load_tokenizer(config))
-    channel_std = PatchCodec.load_config(config.out / "model" / "vae")["channel_std"]
+    channel_std = SceneCodec.load_config(config.out / "model" / "vae")["channel_std"]
     if config.init and not config.new_codec:
         text_encoder = embedded.UMT5EncoderModel.from_pretrained(config.init / "text_encoder")
         transformer = MultiViewWanTransformer.from_pretrained(config.init / "transformer")
@@ -157,20 +156,18 @@ def save_model(model: TextToViews, config: EmbeddedConfig, trained: TrainedRange
     """Write the whole model as a diffusers pipeline folder with its card and checksums; no file above 9 MB."""
     folder, tokenizer = config.out / "model", load_tokenizer(config)
     model = copy.deepcopy(model).bfloat16()  # saved so, whatever it computes in
-    codec = PatchCodec.from_pretrained(folder / "vae")
-    if codec.enlarger is not None:
-        codec.enlarger.bfloat16()
-    size = toyworld.SIZE * codec.config.enlarge
+    codec = embedded.load_codec(folder / "vae")
+    size = LATENTS * codec.config.scale_factor_spatial
     pipe = WanPipeline(
         tokenizer=tokenizer,
         text_encoder=model.text_encoder,
-        vae=codec,
+        vae=as_saved(codec),
         scheduler=FlowMatchScheduler(shift=NOISE_SHIFT),
         transformer=model.transformer,
     )
-    for name in ("text_encoder", "transformer"):
+    for name in ("text_encoder", "transformer", "vae"):
         shutil.rmtree(folder / name, ignore_errors=True)  # an earlier save may have had other shards
-    WanBackbone.save(pipe, folder, max_shard_size="9MB")
+    WanBackbone.save(pipe, folder, max_shard_size=SHARD_SIZE)
     unknown = set(tokenizer.all_special_tokens) | toyworld.words_of_untrained_animals()
     card = ModelCard(
         name="embedded",
@@ -220,11 +217,11 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
     still = step < config.stills_until * num_steps
     views_per_step = config.views_per_step * (STILLS if still else 1)
     num_scenes = max(1, views_per_step // (num_views * (4 if look == "close" else 1)))  # as many tokens in each
-    latents, c2w, captions, geometry = dataset.batch(rng, num_scenes, num_views, still)
-    weight = subject_weight(geometry)
+    latents, c2w, captions, coverage = dataset.batch(rng, num_scenes, num_views, still)
+    weight = subject_weight(coverage)
     lenses = LENS.expand(len(latents), -1, -1)
     if look == "subject":
-        latents, geometry, weight, lenses = close_up(latents, geometry, weight, lenses, generator)
+        latents, weight, lenses = close_up(latents, weight, lenses, generator)
     captions = ["" if rng.random() < config.text_dropout else caption for caption in captions]
     tokens = token_ids(tokenizer, captions)
     sigma = noise_levels(num_scenes, closely, generator).repeat_interleave(num_views)
@@ -235,8 +232,7 @@ def sample_batch(stage: str, step: int, dataset: LatentScenes, tokenizer, config
         view_ids = torch.tensor(rng.sample(range(VIEW_IDS), num_views))
         sigma[given_views(len(captions), num_views, config, generator)] = 0.0
     noise = torch.randn(latents.shape, generator=generator)
-    told = config.geometry_weight if step < config.geometry_until * num_steps and not config.data else 0.0
-    return tokens, latents, cameras, view_ids, noise, sigma, weight, geometry, torch.tensor(told)
+    return tokens, latents, cameras, view_ids, noise, sigma, weight
 
 
 def noise_levels(number: int, closely: bool, generator: torch.Generator) -> torch.Tensor:
@@ -257,10 +253,7 @@ def fit(
     names = [name for name, _ in model.named_parameters()]
     new = [name for name in names if model.transformer.is_added(name)]
     old = [name for name in names if name not in set(new)]
-    if stage == "base":
-        trainable = old
-    else:
-        trainable = [*new, *(name for name in old if name.startswith("geometry_head"))] if config.frozen_base else names
+    trainable = old if stage == "base" else new if config.frozen_base else names
     if stage == "multiview" and not config.init and not (config.out / "multiview.pt").exists():
         for block in model.transformer.blocks:
             block.start_from_base()
@@ -282,18 +275,6 @@ def fit(
         dataset.wait_for(min(config.num_scenes, 4 * SHARD_SCENES))
     tokenizer, rank = load_tokenizer(config), accelerator.process_index
     training.run(lambda step: sample_batch(stage, step, dataset, tokenizer, config, rank), after)
-
-
-def train_enlarger(model: TextToViews, config: EmbeddedConfig, accelerator: Accelerator) -> None:
-    """Train what enlarges the autoencoder's frames, on latents as this model makes them, and save the model with it."""
-
-    def write(codec: PatchCodec) -> None:
-        codec.save_pretrained(config.out / "model" / "vae")
-        save_model(model, config, TOY_RANGE)
-
-    tokenizer = load_tokenizer(config)
-    denoise, words = partial(denoised, model, tokenizer, config), tokenizer.get_vocab()
-    enlarger.fit(lambda text: words.keys() >= set(split_words(text)), denoise, write, config, accelerator)
 
 
 @torch.no_grad()

@@ -113,14 +113,18 @@ class Stage:
 class MasterWeights:
     """float32 copies of a model's trainable parameters, their two optimisers and their moving average.
 
-    The model itself computes in bfloat16 or float32. Muon takes the matrices inside the blocks, AdamW everything else.
+    The model itself computes in bfloat16 or float32. Muon takes the matrices inside ``blocks``, and the convolutions
+    there as matrices of what goes into a channel, AdamW everything else.
     """
 
     def __init__(self, model: nn.Module, trainable: list[str], config: TrainConfig):
         named = dict(model.named_parameters())
         self.working = [named[name] for name in trainable]
-        self.masters = [nn.Parameter(parameter.detach().float().clone()) for parameter in self.working]
-        inner = ["blocks." in name and named[name].ndim == 2 and min(named[name].shape) > 16 for name in trainable]
+        inner = ["blocks." in name and is_wide(named[name]) for name in trainable]
+        copies = [parameter.detach().float().clone() for parameter in self.working]
+        self.masters = [
+            nn.Parameter(copy.flatten(1) if matrix else copy) for copy, matrix in zip(copies, inner, strict=True)
+        ]
         matrices = list(compress(self.masters, inner))
         others = list(compress(self.masters, [not matrix for matrix in inner]))
         self.optimizers: list[torch.optim.Optimizer] = [
@@ -137,7 +141,7 @@ class MasterWeights:
         norm = torch.nn.utils.get_total_norm(gradients)
         clip = min(1.0, 1.0 / (float(norm) + 1e-6))
         for master, working, gradient in zip(self.masters, self.working, gradients, strict=True):
-            master.grad, working.grad = gradient * clip, None
+            master.grad, working.grad = gradient.reshape(master.shape) * clip, None
         for optimizer, lr in zip(self.optimizers, self.base_lrs, strict=True):
             optimizer.param_groups[0]["lr"] = lr * lr_scale
             optimizer.step()
@@ -148,7 +152,7 @@ class MasterWeights:
     def publish(self, values) -> None:
         """Write float32 values into the working model."""
         for working, value in zip(self.working, values, strict=True):
-            working.copy_(value)
+            working.copy_(value.view_as(working))
 
     def state_dict(self) -> dict:
         return {
@@ -165,6 +169,11 @@ class MasterWeights:
         for optimizer, value in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(value)
         self.publish(self.masters)
+
+
+def is_wide(parameter: torch.Tensor) -> bool:
+    """Whether it is a matrix, or a convolution, of more than a few rows and columns."""
+    return parameter.ndim > 1 and min(parameter.flatten(1).shape) > 16
 
 
 class Muon(torch.optim.Muon):
