@@ -17,6 +17,17 @@ FRAMES_PER_LATENT = 4
 Z_DIM = 128
 
 
+def by_latent_frame(video: torch.Tensor, number: int) -> tuple[torch.Tensor, ...]:
+    """The frames of each latent frame of a video (b, c, number k + 1, h, w): the first as if it stood still.
+
+    Returns: k + 1 groups (b, c, number, h, w).  Raises: ValueError for another length.
+    """
+    if (video.shape[2] - 1) % number:
+        raise ValueError(f"the codec needs {number}k + 1 frames, got {video.shape[2]}")
+    first = video[:, :, :1].repeat(1, 1, number, 1, 1)
+    return torch.cat([first, video[:, :, 1:]], dim=2).split(number, dim=2)
+
+
 class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]  # the two disagree about config_name
     """A causal video autoencoder whose latents are in closed form: the principal components of space-time patches.
 
@@ -52,10 +63,7 @@ class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]  # the two disa
 
     def encode(self, video: torch.Tensor, return_dict: bool = True):
         """video (b, 3, 4k+1, h, w) in -1..1 -> latents (b, z, k+1, h/p, w/p), not yet divided by ``latents_std``."""
-        if (video.shape[2] - 1) % self.group:
-            raise ValueError(f"the codec needs {self.group}k + 1 frames, got {video.shape[2]}")
-        first = video[:, :, :1].repeat(1, 1, self.group, 1, 1)
-        groups = torch.cat([first, video[:, :, 1:]], dim=2).split(self.group, dim=2)
+        groups = by_latent_frame(video, self.group)
         latents = torch.stack([(self._patches(frames) - self.mean) @ self.basis.T for frames in groups], 1)
         latents = rearrange(latents, "b f h w z -> b z f h w").contiguous()
         return AutoencoderTinyOutput(latents=latents) if return_dict else (latents,)

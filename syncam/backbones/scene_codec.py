@@ -12,7 +12,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import nn
 
-FRAMES_PER_LATENT = 4
+from syncam.backbones.patch_codec import FRAMES_PER_LATENT, by_latent_frame
+
 CELL = 32  # pixels of a latent along each side
 SEEN_CELL = 16  # of these, in the smaller pictures that the encoder looks at
 Z_DIM = 80
@@ -57,12 +58,8 @@ class SceneCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]  # the two disa
 
     def encode(self, video: torch.Tensor, return_dict: bool = True):
         """video (b, 3, 4k+1, h, w) in -1..1 -> latents (b, z, k+1, h/32, w/32)."""
-        if (video.shape[2] - 1) % self.group:
-            raise ValueError(f"the codec needs {self.group}k + 1 frames, got {video.shape[2]}")
         small = nn.functional.avg_pool3d(video, (1, CELL // SEEN_CELL, CELL // SEEN_CELL))
-        first = small[:, :, :1].repeat(1, 1, self.group, 1, 1)
-        groups = torch.cat([first, small[:, :, 1:]], dim=2).split(self.group, dim=2)
-        latents = torch.stack([self.encoder(frames) for frames in groups], 2)
+        latents = torch.stack([self.encoder(frames) for frames in by_latent_frame(small, self.group)], 2)
         return AutoencoderTinyOutput(latents=latents) if return_dict else (latents,)
 
     def decode(self, latents: torch.Tensor, return_dict: bool = True):
@@ -263,8 +260,12 @@ def rays_of_all(rays: torch.Tensor, height: int, width: int) -> torch.Tensor:
     across = nearest - (nearest * there).sum(1, keepdim=True) * there
     camera = torch.linalg.solve(square, torch.einsum("bn,bin->bi", weight, across))[:, :, None]
     nearest = camera - (camera * everywhere).sum(1, keepdim=True) * everywhere
-    nearest = nearest * torch.rsqrt(1 + nearest.square().sum(1, keepdim=True) / NEARNESS)
-    return torch.cat([nearest, everywhere], 1).unflatten(2, (height, width))
+    return torch.cat([drawn_in(nearest, 1), everywhere], 1).unflatten(2, (height, width))
+
+
+def drawn_in(points: torch.Tensor, axis: int) -> torch.Tensor:
+    """Points relative to a subject's middle, coordinates along ``axis``: those that are far are brought nearer."""
+    return points * torch.rsqrt(1 + points.square().sum(axis, keepdim=True) / NEARNESS)
 
 
 def cubics(height: int, width: int, like: torch.Tensor) -> torch.Tensor:

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from einops import rearrange, reduce
 
-from syncam.backbones.scene_codec import NEARNESS
+from syncam.backbones.scene_codec import FRAMES_PER_LATENT as FRAMES
+from syncam.backbones.scene_codec import drawn_in
 from syncam.toyworld import places, renderer
 from syncam.toyworld.animals import SHAPES
 from syncam.toyworld.scene import TRAINED_ANIMALS, Scene
 
 KINDS = (*TRAINED_ANIMALS, *SHAPES)
 LATENTS = 8  # cells of a picture along each side, of which a latent describes one
-FRAMES = 4  # that a latent describes
 MASK = 128  # pixels of the picture in which distances to the outline are measured
 SIDES = {"outline": 64, "stage": 64, "ray": 16, "shadow": 32}  # values along each side of a picture; of others one
 PARTS = 8  # of a latent's cell along each side, that a decoder draws from
@@ -88,7 +88,7 @@ def by_latent(fields: dict[str, torch.Tensor]) -> torch.Tensor:
     """
     described = []
     for name in SHARES:
-        frames = torch.cat([fields[name][:, :1].expand(-1, FRAMES, -1, -1, -1), fields[name][:, 1:]], 1)
+        frames = _of_latents(fields[name])
         frames = frames.expand(*frames.shape[:3], *(max(side, LATENTS) for side in frames.shape[3:]))
         side = frames.shape[-1] // LATENTS
         described.append(rearrange(frames, "v (f g) c (h p) (w q) -> v f h w (g c p q)", g=FRAMES, p=side, q=side))
@@ -109,9 +109,13 @@ def places_of(names: Iterable[str]) -> torch.Tensor:
 
 def coverage(fields: dict[str, torch.Tensor]) -> torch.Tensor:
     """How much of each latent's cell subjects cover: fields of 4k+1 frames -> (v, k+1, LATENTS, LATENTS) in 0..1."""
-    inside = (fields["outline"] < 0).float()
-    frames = torch.cat([inside[:, :1].expand(-1, FRAMES, -1, -1, -1), inside[:, 1:]], 1)
-    return reduce(frames, "v (f g) 1 (h p) (w q) -> v f h w", "mean", g=FRAMES, h=LATENTS, w=LATENTS)
+    inside = _of_latents((fields["outline"] < 0).float())
+    return reduce(inside, "v (f g) 1 (h p) (w q) -> v f h w", "mean", g=FRAMES, h=LATENTS, w=LATENTS)
+
+
+def _of_latents(field: torch.Tensor) -> torch.Tensor:
+    """The frames that latents hold, FRAMES for each: (v, 4k+1, n, h, w) -> (v, 4k+4, n, h, w)."""
+    return torch.cat([field[:, :1].expand(-1, FRAMES, -1, -1, -1), field[:, 1:]], 1)
 
 
 def _outline(parts: renderer.Parts, view: torch.Tensor, light: float) -> torch.Tensor:
@@ -144,22 +148,17 @@ def signed_distance(mask: torch.Tensor) -> torch.Tensor:
 
 def _stage(scene: Scene, view: torch.Tensor) -> torch.Tensor:
     """view (t, 4, 4) -> (t, 3, side, side)."""
-    poses = _distinct(view)
+    poses = renderer.distinct(view)
     picture = renderer.background(scene, poses, renderer.rays_of(poses, SIDES["stage"]))[0].clamp(0, 1) * 2 - 1
     return rearrange(picture, "t h w c -> t c h w").expand(len(view), -1, -1, -1)
 
 
 def _shadow(scene: Scene, parts: renderer.Parts, view: torch.Tensor) -> torch.Tensor:
     """view (t, 4, 4) -> (t, 1, side, side)."""
-    poses = _distinct(view)
+    poses = renderer.distinct(view)
     _, ground, near, _ = renderer.background(scene, poses, renderer.rays_of(poses, SIDES["shadow"]))
     ground, near = (layer.expand(len(view), *layer.shape[1:]) for layer in (ground, near))
     return torch.stack([near[t] * renderer.shadow(parts, t, ground[t], near[t]) for t in range(len(view))])[:, None]
-
-
-def _distinct(view: torch.Tensor) -> torch.Tensor:
-    """Of a camera that stands still, one pose."""
-    return view[:1] if bool((view == view[:1]).all()) else view
 
 
 def _rays_past(middle: torch.Tensor, heading: torch.Tensor, scale: float, view: torch.Tensor) -> torch.Tensor:
@@ -175,8 +174,7 @@ def _rays_past(middle: torch.Tensor, heading: torch.Tensor, scale: float, view: 
     direction = torch.einsum("tij,thwj->thwi", to_body, renderer.rays_of(view, SIDES["ray"]))
     start = torch.einsum("tij,tj->ti", to_body, view[:, :3, 3] - middle)[:, None, None] / scale
     nearest = start - (start * direction).sum(-1, keepdim=True) * direction
-    nearest = nearest * torch.rsqrt(1 + nearest.square().sum(-1, keepdim=True) / NEARNESS)
-    return rearrange(torch.cat([nearest, direction], -1), "t h w c -> t c h w")
+    return rearrange(torch.cat([drawn_in(nearest, -1), direction], -1), "t h w c -> t c h w")
 
 
 def _pose(angles: dict[str, tuple], hop: np.ndarray) -> torch.Tensor:

@@ -81,6 +81,11 @@ def rays_of(c2w: torch.Tensor, size: int) -> torch.Tensor:
     return torch.einsum("nij,hwj->nhwi", c2w[:, :3, :3], in_camera)
 
 
+def distinct(c2w: torch.Tensor) -> torch.Tensor:
+    """The poses of a camera (t, 4, 4), or (1, 4, 4) if it stands still: what does not move is drawn once."""
+    return c2w[:1] if bool((c2w == c2w[:1]).all()) else c2w
+
+
 class Parts:
     """All parts of all subjects of a scene at some moments, as float32 tensors.
 
@@ -121,15 +126,14 @@ class Parts:
 def _render_view(scene: Scene, parts: Parts, c2w: torch.Tensor, size: int, samples: int):
     """One view: frames, subject, part, depth and coverage, each (t, h, w, ...)."""
     num_frames = len(c2w)
-    still = bool((c2w == c2w[:1]).all())  # then the empty stage is drawn once, not once a frame
-    poses = c2w[:1] if still else c2w
+    poses = distinct(c2w)  # the empty stage is drawn once for each
     rays, fine = rays_of(poses, size), rays_of(poses, size * samples)
     fine = rearrange(fine, "n (h p) (w q) c -> n (h w) (p q) c", p=samples, q=samples)
     stage = background(scene, poses, rays)
     light = places.sky_of(scene.place, scene.sky).light
     views = []
     for t in range(num_frames):
-        moment = 0 if still else t
+        moment = min(t, len(poses) - 1)
         picture, ground, near, depth = (layer[moment] for layer in stage)
         ray, axis = rays[moment].flatten(0, 1), c2w[t, :3, 2]
         frame = (picture * (1 - SHADOW * near * shadow(parts, t, ground, near))[..., None]).flatten(0, 1)

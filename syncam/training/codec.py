@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from einops import rearrange
@@ -34,7 +33,7 @@ from syncam.backbones.scene_codec import (
 from syncam.cameras import Rig
 from syncam.toyworld import fields
 from syncam.training.config import EmbeddedConfig
-from syncam.training.latents import FRAMES, LATENTS, MOVING_CAMERAS, VIEWS_PER_SCENE
+from syncam.training.latents import FRAMES, LATENTS, MOVING_CAMERAS, TIMES, VIEWS_PER_SCENE
 from syncam.training.loop import Stage, randomness
 
 LARGE, SEEN = CELL * LATENTS, SEEN_CELL * LATENTS  # pixels of the frames that are drawn and of those that are read
@@ -86,9 +85,8 @@ def render_stills(codec: SceneCodec, config: EmbeddedConfig) -> Stills:
 
 def _render_still(codec: SceneCodec, scene: toyworld.Scene, rig: Rig, rng: random.Random) -> tuple[torch.Tensor, ...]:
     group, length = rng.randrange(FRAMES), FRAMES_PER_LATENT
-    times = np.linspace(0, 1, toyworld.NUM_FRAMES)
     # the first frame is coded as if it stood still
-    times = times[[0] * length] if group == 0 else times[1 + (group - 1) * length :][:length]
+    times = TIMES[[0] * length] if group == 0 else TIMES[1 + (group - 1) * length :][:length]
     c2w, moment = rig.c2w(times), rng.randrange(length)
     known = fields.describe(scene, c2w, times)
     clip = {name: torch.cat([field[:, :1], field], 1) for name, field in known.items()}  # of which group 1 is asked
