@@ -45,6 +45,7 @@ class CameraFile:
 
     ``rings``: for a picker file, the distances (``distance_m``) and elevations (``elevation_deg``) it may be moved to.
     ``sources``: one for each camera where the file names its picture, so that a converted file names the same ones.
+    ``tells_cameras_apart``: whether the format says which poses are of one camera.
     """
 
     cameras: tuple[Camera, ...]
@@ -54,6 +55,7 @@ class CameraFile:
     description: str = ""
     rings: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
+    tells_cameras_apart: bool = False
 
     @property
     def num_frames(self) -> int:
@@ -73,8 +75,7 @@ class CameraFile:
     @property
     def may_be_a_path(self) -> bool:
         """Whether the file does not tell if its poses are those of many still cameras or of ONE that moved."""
-        of_rigs = ("preset", "text", "syncamvideo-v1", "syncamvideo-v2")
-        return len(self.cameras) > 1 and self.format not in of_rigs and not any(c.moves for c in self.cameras)
+        return len(self.cameras) > 1 and not self.tells_cameras_apart and not any(c.moves for c in self.cameras)
 
     def as_path(self, by_name: bool = True) -> CameraFile:
         """All poses of the file as those of ONE camera that moves, evenly spaced in time.

@@ -50,7 +50,7 @@ def from_document(data: dict) -> CameraFile:
     if not isinstance(rings, dict) or set(rings) - keys or not all(isinstance(r, list) for r in rings.values()):
         raise ValueError("rings holds lists called distance_m and elevation_deg")
     rings = {key: tuple(number_of(value, key) for value in values) for key, values in rings.items()}
-    return CameraFile(tuple(cameras), "preset", note, title, description, rings)
+    return CameraFile(tuple(cameras), "preset", note, title, description, rings, tells_cameras_apart=True)
 
 
 def _camera_from_entry(entry: Any, unknown: set[str]) -> Camera:

@@ -48,7 +48,7 @@ def read_cameras(source: str | Path) -> CameraFile:
         cameras = Rig.from_text(text).cameras
         if len(cameras) > MAX_VIEWS:
             raise ValueError(f"a rig written out has 1 to {MAX_VIEWS} cameras, got {len(cameras)}")
-        return CameraFile(cameras, "text", f"Read as {TEXT_TITLE}.")
+        return CameraFile(cameras, "text", f"Read as {TEXT_TITLE}.", tells_cameras_apart=True)
     raise ValueError(
         f"not a rig: {text!r:.60}. Give a preset's name ({', '.join(list_presets())}), "
         '"distance,elevation,azimuth; ..." such as "3,0,0;3,0,30", or a camera file'

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def read_v1(content: FileContent) -> CameraFile:
         )
     poses = _to_our_world(vectors, notes)
     tracks = [Track(key, path, lenses[key]) for key, path in zip(data, poses, strict=True)]
-    return finish(tracks, V1.name, V1.title, notes)
+    return replace(finish(tracks, V1.name, V1.title, notes), tells_cameras_apart=True)
 
 
 def _is_v2(content: FileContent) -> bool:
@@ -132,7 +133,7 @@ def read_v2(content: FileContent) -> CameraFile:
     lens = lens_of_mm(focal_mm or 24, V2_SIZE)
     poses = _to_our_world(vectors, notes)
     tracks = [Track(key, path, lens) for key, path in zip(data[frames[0]], poses, strict=True)]
-    return finish(tracks, V2.name, V2.title, notes)
+    return replace(finish(tracks, V2.name, V2.title, notes), tells_cameras_apart=True)
 
 
 def _focal_by_folder(content: FileContent) -> float | None:
