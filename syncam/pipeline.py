@@ -143,7 +143,8 @@ class Pipeline:
         plan = self.plan(shot)
         plan.require()
         given, originals = self._given_frames(shot)
-        progress = ProgressReporter(shot, passes, on_step, should_stop)
+        shown = {view: frames[len(frames) // 2] for view, frames in given.items()}
+        progress = ProgressReporter(shot, passes, on_step, should_stop, shown)
         try:
             with torch.no_grad(), self._memory_given_back():
                 progress.report("text", 0)

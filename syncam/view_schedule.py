@@ -7,10 +7,11 @@ pass sees the nearest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from syncam.cameras import MAX_VIEWS, Rig
 from syncam.shot import Progress, ResolvedShot, Stopped
@@ -60,6 +61,7 @@ class ProgressReporter:
     passes: list[Pass]
     on_step: Callable[[Progress], None] | None
     should_stop: Callable[[], bool] | None
+    given: Mapping[int, np.ndarray]  # a picture (h w 3) of each view that is given
     number: int = 0  # of the pass that runs
     pictures: np.ndarray | None = None  # of every view so far
 
@@ -77,6 +79,9 @@ class ProgressReporter:
         if self.pictures is None:
             self.pictures = np.zeros((len(self.shot.rig), *pictures.shape[1:]), np.uint8)
         self.pictures[[*self.passes[self.number].views]] = pictures
+        height, width = pictures.shape[1:3]
+        for view, picture in self.given.items():
+            self.pictures[view] = Image.fromarray(picture).resize((width, height), Image.Resampling.BOX)
         done = self.number * self.shot.num_inference_steps + step
         self.report("denoise", done, seconds_per_step * (self.num_steps - done))
 
