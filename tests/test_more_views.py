@@ -81,6 +81,7 @@ def test_bullet_time_is_made_of_real_views_and_swept_while_time_stands_or_runs(m
     assert azimuths == sorted(azimuths) and len(set(azimuths)) == 8
     expect(me.find(".syn-player")).to_have_attribute("data-mode", "bullet")
 
+    me.page.wait_for_selector(".syn-single[data-views]")
     seen, pictures, frames = set(), set(), set()
     for _ in range(200):
         seen.add(me.find(".syn-single").get_attribute("data-views"))
