@@ -163,7 +163,7 @@ class ModelCard:
         asked = {name: getattr(self if getattr(shot, name) is None else shot, name) for name in _FROM_CARD}
         prompt = checks.text("the prompt", shot.prompt, MAX_PROMPT_CHARACTERS)
         if says_nothing(prompt):
-            raise ValueError("the prompt is empty: describe a scene, such as 'a red ball bouncing on stone tiles'")
+            raise ValueError("the prompt is empty: describe a scene, such as 'a horse galloping on a meadow'")
         negative_prompt = checks.text("the negative prompt", asked["negative_prompt"], MAX_PROMPT_CHARACTERS)
         seed = secrets.randbelow(2**31) if shot.seed in (None, -1) else shot.seed
         size, mag_cache = self.size_multiple, checks.number("MagCache threshold", shot.mag_cache, 0.0, 1.0)

@@ -271,9 +271,10 @@ class Planner:
         return sum(p.numel() for p in encoder.parameters()) - encoder.get_input_embeddings().weight.numel()
 
     def _preview_flops(self, shot: ResolvedShot, num_views: int, num_latents: int, decode: Cost) -> float:
-        """Of the coarse pictures: every step decodes half of each view, or plain pictures are encoded once."""
+        """Of the previews: every step decodes a latent frame of each view, or plain pictures are encoded once."""
         if self.backbone.decoder_is_small:
-            return shot.num_inference_steps * num_views * decode.flops * (num_latents // 2 + 1) / num_latents
+            pictures = shot.num_inference_steps * num_views
+            return pictures * decode.flops / num_latents * self.backbone.preview_scale**2
         area = PREVIEW_PICTURES * PREVIEW_SIDE**2 / (shot.width * shot.height)
         return decode.flops / num_latents * area  # an encoder does about as much as its decoder
 

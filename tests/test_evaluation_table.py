@@ -23,7 +23,7 @@ def test_the_table_sets_the_model_beside_the_renderer_and_views_that_know_nothin
         errors["renderer"] < 1 < errors["a seed for each view"] and errors["4 views"] < errors["a seed for each view"]
     )
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (4 * 3 * 128, 2 * 128)
+        assert sheet.size == (4 * 3 * 256, 2 * 256)
 
 
 def test_the_sweep_has_a_row_for_every_setting_and_draws_its_lines(tmp_path, monkeypatch, capsys):

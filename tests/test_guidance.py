@@ -146,7 +146,7 @@ def test_an_interval_that_is_none_is_refused(pipeline, interval):
 
 
 def test_the_given_video_is_view_1_and_stays_as_it_is(pipeline, clip):
-    given = read_clip(clip, 17, 128, 128, 8.0)
+    given = read_clip(clip, 17, 256, 256, 8.0)
     previews, times = [], []
     embedder = pipeline.backbone.pipe.transformer.condition_embedder
     hook = embedder.register_forward_pre_hook(lambda module, inputs: times.append(inputs[0].tolist()))
@@ -159,13 +159,14 @@ def test_the_given_video_is_view_1_and_stays_as_it_is(pipeline, clip):
     assert np.array_equal(video.frames[0], given)
     assert [sorted(set(step)) for step in times] == [[0.0, 1000.0], [0.0, pytest.approx(857.1, abs=0.1)]]
     assert all(step[0] == 0.0 for step in times), "the given view is clean at every step"
-    assert np.abs(previews[1][0].astype(int) - given[8]).mean() < 6, "what the codec makes of it"
+    smaller = given[8].reshape(128, 2, 128, 2, 3).mean((1, 3))
+    assert np.abs(previews[1][0] - smaller).max() <= 1, "it is shown as it is"
     recipe = json.loads(json.dumps(video.recipe))
     assert recipe["source_video"] == "ball.mp4" and len(recipe["source_sha256"]) == 64
 
 
 def test_what_is_given_decides_what_the_others_show(pipeline, clip, tmp_path):
-    write_mp4(tmp_path / "mirrored.mp4", read_clip(clip, 17, 128, 128, 8.0)[:, :, ::-1], 8.0, {})
+    write_mp4(tmp_path / "mirrored.mp4", read_clip(clip, 17, 256, 256, 8.0)[:, :, ::-1], 8.0, {})
     seen, mirrored = (
         pipeline.generate(shot(source_video=path)).frames[1].astype(int) for path in (clip, tmp_path / "mirrored.mp4")
     )
@@ -180,7 +181,7 @@ def test_the_command_line_takes_a_video(clip, tmp_path, capsys):
     assert main(["generate", "a red ball on the sand", *options]) == 0
     saved = MultiViewVideo.load(tmp_path)
     assert saved.recipe["source_video"] == "ball.mp4" and saved.recipe["guidance_interval"] == [0.0, 0.5]
-    assert np.abs(saved.frames[0].astype(int) - read_clip(clip, 17, 128, 128, 8.0)).mean() < 4
+    assert np.abs(saved.frames[0].astype(int) - read_clip(clip, 17, 256, 256, 8.0)).mean() < 4
 
 
 @pytest.mark.parametrize("size", [(64, 256), (256, 64), (3840, 2160)])
@@ -190,14 +191,14 @@ def test_any_shape_of_video_is_cut_to_the_models(size, tmp_path):
     half = min(size) // 8
     frames[:, height // 2 - half : height // 2 + half, width // 2 - half : width // 2 + half] = 255
     write_mp4(tmp_path / "wide.mp4", frames, 8.0, {})
-    clip = read_clip(tmp_path / "wide.mp4", 9, 128, 128, 8.0)
-    assert clip.shape == (2, 128, 128, 3)
+    clip = read_clip(tmp_path / "wide.mp4", 9, 256, 256, 8.0)
+    assert clip.shape == (2, 256, 256, 3)
     bright = np.argwhere(clip[0, ..., 0] > 128).mean(0)
-    assert bright == pytest.approx([63.5, 63.5], abs=1.5), "the centre stays the centre"
+    assert bright == pytest.approx([127.5, 127.5], abs=3), "the centre stays the centre"
 
 
 def test_a_faster_video_is_thinned_out_not_slowed_down(clip):
-    slow, fast = read_clip(clip, 51, 128, 128, 24.0), read_clip(clip, 51, 128, 128, 8.0)
+    slow, fast = read_clip(clip, 51, 256, 256, 24.0), read_clip(clip, 51, 256, 256, 8.0)
     assert len(slow) == 51 and len(fast) == 17
     assert np.abs(slow[::3].astype(int) - fast).mean() < 1
 

@@ -74,8 +74,8 @@ def test_a_stopped_run_leaves_the_result_that_was_shown(handlers):
 
 
 def test_an_edit_is_described(handlers):
-    said = handlers.describe(values(handlers, prompt="a red elephant"), ME)
-    assert "elephant" in said["prompt_note"] and "in the trained range" in said["rig_note"]
+    said = handlers.describe(values(handlers, prompt="a red dragon"), ME)
+    assert "dragon" in said["prompt_note"] and "in the trained range" in said["rig_note"]
     assert said["generate"]["value"] == "Generate 2 views" and "about" in said["estimate"]
     said = handlers.describe(values(handlers, rig={"cameras": [[3, 120, 0]]}), ME)
     assert "not possible" in said["rig_note"] and said["estimate"] == "" and "generate" not in said

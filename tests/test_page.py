@@ -98,7 +98,7 @@ def test_cameras_are_drawn_where_the_python_figure_has_them(onlooker):
     for (name, rig), moment in itertools.product(RIGS.items(), (0.0, 0.3, 1.0)):
         if moment and not any(camera.moves for camera in rig.cameras):
             continue
-        figure = json.loads(rig_figure(rig, 50, (128, 128), moment).to_json())
+        figure = json.loads(rig_figure(rig, 50, (256, 256), moment).to_json())
         drawn = onlooker.page.evaluate(
             """([cameras, time]) => {
             const { stage } = window.syncam;
@@ -332,10 +332,10 @@ def test_what_is_impossible_is_said_and_the_page_goes_on(visit):
 
 def test_words_that_the_model_does_not_know_are_marked_while_typing(onlooker):
     me = onlooker
-    me.page.get_by_label("Prompt", exact=True).fill("a red elephant bouncing")
-    expect(me.find("#syn-prompt-note mark")).to_have_text("elephant")
-    me.button("spinning cube").click()
-    expect(me.page.get_by_label("Prompt", exact=True)).to_have_value(re.compile("cube spinning"))
+    me.page.get_by_label("Prompt", exact=True).fill("a red dragon bouncing")
+    expect(me.find("#syn-prompt-note mark")).to_have_text("dragon")
+    me.button("galloping horse").click()
+    expect(me.page.get_by_label("Prompt", exact=True)).to_have_value(re.compile("horse galloping"))
     expect(me.find("#syn-prompt-note mark")).to_have_count(0)
 
 
@@ -477,7 +477,7 @@ def test_a_video_is_seen_from_other_cameras(visit, studio):
     me.page.wait_for_selector("#syn-source video", timeout=120_000)
     made = studio.engine.results.outputs / me.generate()
     assert read_recipe(made / "recipe.json")["source_video"] == "view_01.mp4"
-    seen = read_clip(given, 5, 128, 128, 8).astype(float)
+    seen = read_clip(given, 5, 256, 256, 8).astype(float)
     assert (
         np.abs(seen - read_frames(made / "view_01.mp4")).mean() < 3
     )  # camera 1 has what was given; mp4 loses a little
@@ -551,7 +551,7 @@ def test_behind_a_prefix_a_model_can_be_chosen_and_the_embedded_one_stands_in(br
     me.find("#syn-generate").click()
     expect(me.find("#syn-notice")).to_contain_text("there is no network", timeout=120_000)
     expect(me.find("#syn-notice")).to_contain_text("Until then the embedded model stands in.")
-    expect(me.page.get_by_label("Width")).to_have_value("128")
+    expect(me.page.get_by_label("Width")).to_have_value("256")
     expect(me.find("#syn-status")).to_have_text("ready · CPU")
     assert me.result() is None  # no example, and nothing made yet
     me.page.get_by_label("Frames").fill("5")

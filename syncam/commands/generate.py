@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def add_generate(commands) -> None:
     command = commands.add_parser("generate", help="one synchronised video per camera")
-    command.add_argument("prompt", nargs="?", help="the scene, such as 'a red ball bouncing on stone tiles'")
+    command.add_argument("prompt", nargs="?", help="the scene, such as 'a horse galloping on a meadow'")
     command.add_argument("--rig", required=True, help=RIG_HELP)
     command.add_argument(
         "--as-path", action="store_true", help="the rig file's poses are those of ONE camera that moves, not of many"
@@ -109,7 +109,7 @@ def asked_for(options: argparse.Namespace) -> Shot:
     if options.more:
         return with_more_cameras(options.more, rig, **settings)
     if options.prompt is None:
-        raise ValueError("a prompt is needed, such as 'a red ball bouncing on stone tiles', or --more RESULT_FOLDER")
+        raise ValueError("a prompt is needed, such as 'a horse galloping on a meadow', or --more RESULT_FOLDER")
     return Shot(rig=rig, **settings)
 
 

@@ -163,7 +163,7 @@ def _embedded() -> list[str]:
     began = time.perf_counter()
     pipeline = Pipeline.load()
     loaded = time.perf_counter()
-    shot = Shot("a red ball bouncing on stone tiles", Rig.from_text("4,15,-30;4,15,-10;4,15,10;4,15,30"), seed=0)
+    shot = Shot("a horse galloping on a meadow", Rig.from_text("4,15,-30;4,15,-10;4,15,10;4,15,30"), seed=0)
     seconds, card = pipeline.generate(shot).recipe["seconds"], pipeline.card
     return [
         f"The embedded model, four views of {card.num_frames} frames, {card.num_inference_steps} steps",

@@ -29,11 +29,11 @@ from syncam.studio.settings import FIELDS
 
 TITLE = "SynCam Studio"
 PROMPTS = {
-    "bouncing ball": "a red ball bouncing on a tiled stone floor under a clear sky",
-    "spinning cube": "a big blue cube spinning on a striped wooden floor at sunset",
-    "circling cone": "a yellow cone circling on a ringed sand floor on a cloudy day",
-    "sliding barrel": "a small green cylinder sliding on a tiled grass floor on a sunny day",
-    "night ball": "a pink ball moving in a circle on a striped stone floor at night",
+    "galloping horse": "a horse galloping on a meadow under a clear sky",
+    "jumping fox": "an orange fox jumping in the snow on a sunny day",
+    "walking elephant": "a big elephant walking in the desert at sunset",
+    "curious penguin": "a penguin looking around on a beach on a cloudy day",
+    "bouncing ball": "a red ball bouncing on a tiled stone floor at night",
 }
 FIRST_RIG, FIRST_SEED = read_rig("arc4"), 42
 Components = dict[str, Component]

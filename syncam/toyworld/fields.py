@@ -1,164 +1,134 @@
-"""What the renderer knows of each pixel of a scene, as smooth fields: what the embedded model's latents hold.
+"""What a picture of the toy world is made of, told for each of its cells: what the embedded model's latents hold.
 
-A picture has edges, which a small model is slow to learn to draw. What a picture is made of has none: how far a pixel
-is from the subject's outline, how its ray passes the subject's body, how the limbs are bent, what the place looks like
-without the subject. A decoder (:mod:`syncam.backbones.scene_codec`) draws the picture, edges and all, from these.
+A picture has edges, which a small model is slow to learn to draw. What it shows has none: how the rays of a cell pass
+the subject's body, how its joints are bent, what it is and where that is. A decoder
+(:mod:`syncam.backbones.scene_codec`) draws the picture, edges and all, from these.
 
 Of scenes with one subject. v views, t frames; units as in :mod:`syncam.toyworld.scene`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from einops import rearrange, reduce
 
-from syncam.backbones.scene_codec import FRAMES_PER_LATENT as FRAMES
-from syncam.backbones.scene_codec import drawn_in
+from syncam.backbones.patch_codec import by_latent_frame
+from syncam.backbones.scene_codec import FIELDS, FRAMES_PER_LATENT, RAYS_PER_CELL
+from syncam.backbones.scene_decoder import CAMERA_UNIT_M, NEARNESS
 from syncam.toyworld import places, renderer
 from syncam.toyworld.animals import SHAPES
 from syncam.toyworld.scene import TRAINED_ANIMALS, Scene
 
 KINDS = (*TRAINED_ANIMALS, *SHAPES)
+PLACES = (*places.PLACES, places.FLOOR)
 LATENTS = 8  # cells of a picture along each side, of which a latent describes one
-MASK = 128  # pixels of the picture in which distances to the outline are measured
-SIDES = {"outline": 64, "stage": 64, "ray": 16, "shadow": 32}  # values along each side of a picture; of others one
-PARTS = 8  # of a latent's cell along each side, that a decoder draws from
-FAR = 20  # pixels, at which distances to the outline end
-NEAR = 8.0  # pixels, within which they matter
 LEGS = ("hind_left", "hind_right", "front_left", "front_right")
 SHARES = {  # of the whole variance of a latent's cell
-    "outline": 3.0,
-    "stage": 2.0,
-    "ray": 2.5,
-    "shadow": 0.4,
-    "pose": 0.6,
+    "ray": 3.0,
+    "view": 2.0,
+    "pose": 1.2,
     "kind": 0.3,
-    "coat": 0.2,
-    "heading": 0.2,
-    "light": 0.1,
+    "coat": 0.3,
+    "heading": 0.3,
+    "place": 0.3,
+    "floor": 0.1,
+    "sky": 0.1,
 }
 """How much each field counts. Of those that are the same in a whole picture little is enough: every cell tells them."""
-CHANNELS = {"outline": 1, "stage": 3, "ray": 6, "shadow": 1, "pose": 11, "kind": len(KINDS), "coat": 3, "heading": 2}
 NUMBERS = {
-    name: FRAMES * CHANNELS.get(name, 1) * (SIDES.get(name, LATENTS) // LATENTS) ** 2 for name in SHARES
-}  # that a latent describes
+    "ray": 6,
+    "view": 6,
+    "pose": 2 * len(LEGS) + 5,
+    "kind": len(KINDS),
+    "coat": 4,
+    "heading": 4,
+    "place": len(PLACES),
+    "floor": len(places.PATTERNS) + len(places.TONES),
+    "sky": len(places.SKIES),
+}
+"""How many numbers each field has at a point of a frame."""
+WORLD = {"sun": tuple(places.SUN.tolist()), "ground_m": places.GROUND_Z, "shadow": renderer.SHADOW}
+"""What a decoder is told of the world."""
 
 
 def describe(scene: Scene, c2w: np.ndarray, times: np.ndarray) -> dict[str, torch.Tensor]:
     """All fields of a scene, seen by cameras c2w (v, t, 4, 4) at ``times`` (t,) in 0..1.
 
-    Returns: float32 (v, t, n, side, side) each:
-        outline: distance to the subject's outline, negative inside, in -1..1;
-        stage: the picture without the subject and its shadow, in -1..1;
-        ray: where a pixel's ray passes the subject's middle, and its direction, in the subject's own frame and size;
-        shadow: 0..1; and, the same everywhere: pose, the angles of its joints; kind, of KINDS; coat, its colour;
-        heading, cosine and sine of where it looks in the world; light, of the sky.
+    Returns: float32 (v, t, n, side, side) each, with the n of ``NUMBERS``:
+        ray: where a ray passes the subject's middle, and its direction, in the subject's own frame and size;
+        view: its direction in the world, and where it begins (in units of 5 m); and, the same everywhere:
+        pose, the angles of the joints; kind, of KINDS; coat, its colour, and 1 if that is its natural one; heading,
+        cosine and sine of where it looks in the world, its size less 1, and how high its middle is; place, of PLACES;
+        floor, its pattern and tone, if it is one; sky, if the place leaves it open.
     """
-    parts, poses = renderer.Parts(scene, times), torch.as_tensor(c2w, dtype=torch.float32)
+    poses = torch.as_tensor(c2w, dtype=torch.float32)
     subject, movement = scene.subject, scene.subject.movement()
-    light = places.sky_of(scene.place, scene.sky).light
-    coat = torch.tensor(subject.asked_colour or subject.anatomy.coat) * 2 - 1
     yaw = torch.from_numpy(movement.path(times)[1]).float()
+    middle = torch.from_numpy(movement.middle(times) + [0, 0, places.GROUND_Z]).float()
     heading = torch.stack([yaw.cos(), yaw.sin()], -1)
+    own = torch.tensor([*(subject.asked_colour or subject.anatomy.coat), float(subject.asked_colour is None)]) * 2 - 1
+    is_floor = scene.place == places.FLOOR
+    is_open = is_floor or places.PLACES[scene.place].sky is None
+    floor = torch.cat([_one_of(places.PATTERNS, scene.pattern), _one_of(tuple(places.TONES), scene.tone)])
     everywhere = {
         "pose": _pose(*movement.joint_angles(times)),
-        "kind": torch.eye(len(KINDS))[KINDS.index(subject.kind)].expand(len(times), -1),
-        "coat": coat.expand(len(times), -1),
-        "heading": heading,
-        "light": torch.full((len(times), 1), light),
+        "kind": _one_of(KINDS, subject.kind).expand(len(times), -1),
+        "coat": own.expand(len(times), -1),
+        "heading": torch.cat([heading, torch.full_like(yaw, movement.scale)[:, None] - 1, middle[:, 2:]], 1),
+        "place": _one_of(PLACES, scene.place).expand(len(times), -1),
+        "floor": (float(is_floor) * floor).expand(len(times), -1),
+        "sky": (float(is_open) * _one_of(tuple(places.SKIES), scene.sky)).expand(len(times), -1),
     }
-    middle = torch.from_numpy(movement.middle(times) + [0, 0, places.GROUND_Z]).float()
     views = {
-        "outline": torch.stack([_outline(parts, view, light) for view in poses]),
-        "stage": torch.stack([_stage(scene, view) for view in poses]),
         "ray": torch.stack([_rays_past(middle, heading, movement.scale, view) for view in poses]),
-        "shadow": torch.stack([_shadow(scene, parts, view) for view in poses]),
+        "view": torch.stack([_rays_in_the_world(view) for view in poses]),
     }
     same = {name: value[None, :, :, None, None].expand(len(poses), -1, -1, 1, 1) for name, value in everywhere.items()}
-    return views | same
+    known = views | same
+    return {name: known[name] for name in FIELDS}
 
 
 def by_latent(fields: dict[str, torch.Tensor]) -> torch.Tensor:
-    """What each latent describes: fields of 4k+1 frames -> (v, k+1, LATENTS, LATENTS, sum of NUMBERS).
+    """What each latent describes: fields of 4k+1 frames -> (v, k+1, LATENTS, LATENTS, numbers).
 
     The first frame is described as if it stood still for four.
     """
     described = []
-    for name in SHARES:
-        frames = _of_latents(fields[name])
-        frames = frames.expand(*frames.shape[:3], *(max(side, LATENTS) for side in frames.shape[3:]))
-        side = frames.shape[-1] // LATENTS
-        described.append(rearrange(frames, "v (f g) c (h p) (w q) -> v f h w (g c p q)", g=FRAMES, p=side, q=side))
+    for name, side in FIELDS.items():
+        groups = torch.stack(by_latent_frame(fields[name].movedim(2, 1), FRAMES_PER_LATENT), 1)
+        cells = groups.expand(*groups.shape[:4], side * LATENTS, side * LATENTS)
+        described.append(rearrange(cells, "v f c g (h p) (w q) -> v f h w (g c p q)", p=side, q=side))
     return torch.cat(described, -1)
 
 
-def places_of(names: Iterable[str]) -> torch.Tensor:
-    """Which number of :func:`by_latent` tells these fields in each part of a cell: (FRAMES, channels, PARTS, PARTS)."""
-    first, columns = 0, []
-    for name, number in NUMBERS.items():
-        side = SIDES.get(name, LATENTS) // LATENTS
-        own = torch.arange(first, first + number).view(FRAMES, -1, side, side)
-        columns.append(own.repeat_interleave(PARTS // side, -1).repeat_interleave(PARTS // side, -2))
-        first += number
-    of = dict(zip(NUMBERS, columns, strict=True))
-    return torch.cat([of[name] for name in names], 1)
+def coverage(scene: Scene, c2w: np.ndarray, times: np.ndarray) -> torch.Tensor:
+    """How much of each latent's cell the subject covers, in 4k+1 frames: (v, k+1, LATENTS, LATENTS) in 0..1."""
+    inside = masks(scene, c2w, times, 4 * LATENTS).float()
+    groups = torch.stack(by_latent_frame(inside[:, None], FRAMES_PER_LATENT), 1)
+    return reduce(groups, "v f 1 g (h p) (w q) -> v f h w", "mean", p=4, q=4)
 
 
-def coverage(fields: dict[str, torch.Tensor]) -> torch.Tensor:
-    """How much of each latent's cell subjects cover: fields of 4k+1 frames -> (v, k+1, LATENTS, LATENTS) in 0..1."""
-    inside = _of_latents((fields["outline"] < 0).float())
-    return reduce(inside, "v (f g) 1 (h p) (w q) -> v f h w", "mean", g=FRAMES, h=LATENTS, w=LATENTS)
+def masks(scene: Scene, c2w: np.ndarray, times: np.ndarray, size: int) -> torch.Tensor:
+    """Which pixels' middles show the subject: bool (v, t, size, size)."""
+    parts, poses = renderer.Parts(scene, times), torch.as_tensor(c2w, dtype=torch.float32)
+    mask = torch.zeros(*c2w.shape[:2], size**2, dtype=torch.bool)
+    for view, moving in enumerate(poses):
+        for t, rays in enumerate(renderer.rays_of(moving, size).flatten(1, 2)):
+            pixel, hit, _, _ = renderer.cast(parts, t, moving[t, :3, 3], rays, rays[:, None], 1.0)
+            mask[view, t, pixel] = hit[:, 0] >= 0
+    return mask.unflatten(2, (size, size))
 
 
-def _of_latents(field: torch.Tensor) -> torch.Tensor:
-    """The frames that latents hold, FRAMES for each: (v, 4k+1, n, h, w) -> (v, 4k+4, n, h, w)."""
-    return torch.cat([field[:, :1].expand(-1, FRAMES, -1, -1, -1), field[:, 1:]], 1)
+def _one_of(names: tuple[str, ...], name: str) -> torch.Tensor:
+    return torch.eye(len(names))[names.index(name)]
 
 
-def _outline(parts: renderer.Parts, view: torch.Tensor, light: float) -> torch.Tensor:
-    """view (t, 4, 4) -> (t, 1, side, side)."""
-    mask = torch.zeros(len(view), MASK**2, dtype=torch.bool)
-    for t, rays in enumerate(renderer.rays_of(view, MASK).flatten(1, 2)):
-        pixel, hit, _, _ = renderer.cast(parts, t, view[t, :3, 3], rays, rays[:, None], light)
-        mask[t, pixel] = hit[:, 0] >= 0
-    distance = signed_distance(mask.unflatten(1, (MASK, MASK)))
-    step = MASK // SIDES["outline"]
-    return reduce(torch.tanh(distance / NEAR), "t (h p) (w q) -> t 1 h w", "mean", p=step, q=step)
-
-
-def signed_distance(mask: torch.Tensor) -> torch.Tensor:
-    """Distance of pixels' middles to the outline of masks (n, h, w), negative inside, exact up to FAR."""
-
-    def to_nearest(inside: torch.Tensor) -> torch.Tensor:
-        square = torch.where(inside, 0.0, float(FAR**2))
-        for axis in (1, 2):  # the nearest in a column, then the nearest of those in a row
-            margin = (FAR, FAR) if axis == 2 else (0, 0, FAR, FAR)
-            wide = torch.nn.functional.pad(square, margin, value=float(FAR**2))
-            square = square.clone()
-            for shift in range(-FAR, FAR + 1):
-                beside = wide.narrow(axis, FAR + shift, inside.shape[axis])
-                torch.minimum(square, beside + shift**2, out=square)
-        return square.sqrt()
-
-    return (to_nearest(mask) - 0.5).clamp(min=0) - (to_nearest(~mask) - 0.5).clamp(min=0)
-
-
-def _stage(scene: Scene, view: torch.Tensor) -> torch.Tensor:
-    """view (t, 4, 4) -> (t, 3, side, side)."""
-    poses = renderer.distinct(view)
-    picture = renderer.background(scene, poses, renderer.rays_of(poses, SIDES["stage"]))[0].clamp(0, 1) * 2 - 1
-    return rearrange(picture, "t h w c -> t c h w").expand(len(view), -1, -1, -1)
-
-
-def _shadow(scene: Scene, parts: renderer.Parts, view: torch.Tensor) -> torch.Tensor:
-    """view (t, 4, 4) -> (t, 1, side, side)."""
-    poses = renderer.distinct(view)
-    _, ground, near, _ = renderer.background(scene, poses, renderer.rays_of(poses, SIDES["shadow"]))
-    ground, near = (layer.expand(len(view), *layer.shape[1:]) for layer in (ground, near))
-    return torch.stack([near[t] * renderer.shadow(parts, t, ground[t], near[t]) for t in range(len(view))])[:, None]
+def _rays_in_the_world(view: torch.Tensor) -> torch.Tensor:
+    """view (t, 4, 4) -> (t, 6, side, side)."""
+    direction = renderer.rays_of(view, LATENTS * RAYS_PER_CELL)
+    start = (view[:, :3, 3] / CAMERA_UNIT_M)[:, None, None].expand_as(direction)
+    return rearrange(torch.cat([direction, start], -1), "t h w c -> t c h w")
 
 
 def _rays_past(middle: torch.Tensor, heading: torch.Tensor, scale: float, view: torch.Tensor) -> torch.Tensor:
@@ -171,14 +141,15 @@ def _rays_past(middle: torch.Tensor, heading: torch.Tensor, scale: float, view: 
     zero, one = torch.zeros_like(sine), torch.ones_like(sine)
     rows = ((cosine, sine, zero), (-sine, cosine, zero), (zero, zero, one))
     to_body = torch.stack([torch.stack(row, -1) for row in rows], -2)
-    direction = torch.einsum("tij,thwj->thwi", to_body, renderer.rays_of(view, SIDES["ray"]))
+    direction = torch.einsum("tij,thwj->thwi", to_body, renderer.rays_of(view, LATENTS * RAYS_PER_CELL))
     start = torch.einsum("tij,tj->ti", to_body, view[:, :3, 3] - middle)[:, None, None] / scale
     nearest = start - (start * direction).sum(-1, keepdim=True) * direction
-    return rearrange(torch.cat([drawn_in(nearest, -1), direction], -1), "t h w c -> t c h w")
+    nearest = nearest * torch.rsqrt(1 + nearest.square().sum(-1, keepdim=True) / NEARNESS)
+    return rearrange(torch.cat([nearest, direction], -1), "t h w c -> t c h w")
 
 
 def _pose(angles: dict[str, tuple], hop: np.ndarray) -> torch.Tensor:
-    """Angles of the joints that shape an outline, each times a factor that brings it to about 1: (t, 11)."""
+    """Angles of the joints that shape an outline, each times a factor that brings it to about 1: (t, 13)."""
 
     def angle(joint: str, which: int, factor: float) -> torch.Tensor:
         value = np.broadcast_to(angles.get(joint, (0.0, 0.0))[which], hop.shape)
@@ -188,4 +159,4 @@ def _pose(angles: dict[str, tuple], hop: np.ndarray) -> torch.Tensor:
     legs = [angle(leg, pitch, 2.0) for leg in LEGS]
     knees = [angle(f"{leg}_knee", pitch, 1.2) for leg in LEGS]
     rest = [angle("neck", pitch, 1.2), angle("neck", yaw, 1.5), angle("body", pitch, 3.0)]
-    return torch.stack([*legs, *knees, *rest], -1)
+    return torch.stack([*legs, *knees, *rest, angle("tail", yaw, 3.0), angle("wing_left", pitch, 3.0)], -1)

@@ -1,16 +1,17 @@
 """Trains the networks of the embedded model's autoencoder: the decoder draws pictures, the encoder reads them.
 
-All of them learn from renders: first the decoder's light field, from single rays, then everything together. The decoder
-can go on with latents as the model makes them (``made``): true latents with noise, denoised again by the model, have
-its faults and are still where the truth is, so that it learns to draw the nearest sharp picture.
+Both learn from the renderer alone, so they can be trained beside the transformer: the decoder what single rays show,
+the encoder what whole pictures are made of.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from einops import rearrange
@@ -18,222 +19,152 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from syncam import toyworld
-from syncam.backbones.base import latent_times
-from syncam.backbones.scene_codec import (
-    CELL,
-    COAT,
-    FRAMES_PER_LATENT,
-    OUTLINE,
-    SEEN_CELL,
-    SHADE,
-    SHARPNESS,
-    SceneCodec,
-    window,
-)
-from syncam.cameras import Rig
-from syncam.toyworld import fields
+from syncam.backbones.scene_codec import FRAMES_PER_LATENT, SEEN_CELL, SceneCodec
+from syncam.backbones.scene_decoder import COMMON, REACH, nearest_point
+from syncam.toyworld import fields, places, renderer
 from syncam.training.config import EmbeddedConfig
 from syncam.training.latents import FRAMES, LATENTS, MOVING_CAMERAS, TIMES, VIEWS_PER_SCENE
 from syncam.training.loop import Stage, randomness
 
-LARGE, SEEN = CELL * LATENTS, SEEN_CELL * LATENTS  # pixels of the frames that are drawn and of those that are read
-SUBJECT_WEIGHT = 4.0  # what an error on the subject counts in a picture, compared with one elsewhere
-EDGE_WEIGHT = 1.0  # what an error in the differences of neighbouring pixels counts, beside one in the pixels
-BATCH = 24
-RAYS = 1200  # of a picture, that the light field learns from in a step
-NEAR, FAR_SHARE = 15, 0.02  # pixels of half a picture: how near to the subject most rays pass, and a farther one's odds
-AT_SUBJECT = 0.75  # of the windows that are drawn; the others are anywhere
-MADE_SHARE = 0.8  # of the latents that are drawn, where there are some as the model makes them
-FIRST_LEVELS = (3, 4, 5)  # from which of the sampler's noise levels, in turn, the model denoises true latents
-SCENES_AT_ONCE = 8
-
-Denoise = Callable[[list[str], torch.Tensor, torch.Tensor, int, torch.Generator], torch.Tensor]
+SCENES_PER_STEP = 40
+STAGE_RAYS = 120  # of a camera, that the place is learned from
+SUBJECT_RAYS = 600  # of a camera, that the subject is learned from
+CLOSE_SHARE = 0.8  # of these, pass a part of the subject closely; the others pass anywhere near it
+NOISE = 0.03  # on what is told: latents are not exact
+SUN_DISTANCE_M = 60.0  # of a camera in the sun, whose rays are those that shadows are made of
+SKYLINE_DEG = (3.0, 6.0)  # mean and deviation of the rise of half of the rays into the place, where its edges are
 
 
-@dataclass(frozen=True)
-class Stills:
-    """One latent frame of n scenes in v views, and what the renderer makes of it.
+def fit_networks(write: Callable[[SceneCodec], None], config: EmbeddedConfig, accelerator: Accelerator) -> None:
+    """Train both networks of the run's codec; ``write(codec)`` saves it."""
+    codec = SceneCodec.from_pretrained(config.out / "model" / "vae").float()
+    own = replace(config, muon_lr=2e-2, adamw_lr=3e-3, cool_down=0.8, ema_decay=0.995)
 
-    latents (n, v, z, h, w); outline (n, v, 4, y, x), see :mod:`syncam.toyworld.fields`; c2w (n, v, 1, 4, 4); captions;
-    seen uint8 (n, v, 3, 4, SEEN, SEEN), its frames; moment (n,), the one of them that is drawn: large uint8
-    (n, v, 3, LARGE, LARGE), and covered uint8 (n, v, LARGE / 2, LARGE / 2), how much of it the subject covers.
-    """
-
-    latents: torch.Tensor
-    outline: torch.Tensor
-    c2w: torch.Tensor
-    captions: list[str]
-    seen: torch.Tensor
-    moment: torch.Tensor
-    large: torch.Tensor
-    covered: torch.Tensor
+    stages = (("decoder", RayLoss(codec), rays_of), ("encoder", ReadLoss(codec), pictures_of))
+    for name, loss, observe in stages:
+        trainable = [name for name, _ in loss.named_parameters()]
+        training = Stage(name, loss, trainable, config.codec_steps, lambda step: write(codec), own, accelerator)
+        if not training.done:
+            rngs = (random.Random(f"{name} {config.seed} {number}") for number in range(config.codec_scenes))
+            observed = [observe(codec, rng) for rng in tqdm(rngs, name, config.codec_scenes, mininterval=5)]
+            scenes = tuple(torch.stack(part) for part in zip(*observed, strict=True))
+            training.run(partial(_sample, scenes, name, accelerator.process_index, config))
 
 
-@torch.no_grad()
-def render_stills(codec: SceneCodec, config: EmbeddedConfig) -> Stills:
-    """Scenes of the toy world, each at one moment."""
-    drawn, captions = [], []
-    for number in tqdm(range(config.codec_scenes), desc="stills", mininterval=5):
-        rng = random.Random(f"stills {config.seed} {number}")
-        scene = toyworld.Scene.sample(rng)
-        captions.append(scene.caption(rng))
-        rig = toyworld.sample_rig(rng, VIEWS_PER_SCENE, MOVING_CAMERAS)
-        drawn.append(_render_still(codec, scene, rig, rng))
-    latents, outline, c2w, *pictures = (torch.stack(parts) for parts in zip(*drawn, strict=True))
-    return Stills(latents, outline, c2w, captions, *pictures)
-
-
-def _render_still(codec: SceneCodec, scene: toyworld.Scene, rig: Rig, rng: random.Random) -> tuple[torch.Tensor, ...]:
-    group, length = rng.randrange(FRAMES), FRAMES_PER_LATENT
-    # the first frame is coded as if it stood still
-    times = TIMES[[0] * length] if group == 0 else TIMES[1 + (group - 1) * length :][:length]
-    c2w, moment = rig.c2w(times), rng.randrange(length)
-    known = fields.describe(scene, c2w, times)
-    clip = {name: torch.cat([field[:, :1], field], 1) for name, field in known.items()}  # of which group 1 is asked
-    seen = toyworld.render_layers(scene, c2w, SEEN, times=times).frames
-    at = slice(moment, moment + 1)
-    layers = toyworld.render_layers(scene, c2w[:, at], LARGE, times=times[at])
-    covered = nn.functional.avg_pool2d(torch.from_numpy(layers.coverage[:, 0]), 2)
-    return (
-        codec.from_fields(fields.by_latent(clip))[:, :, 1],
-        known["outline"][:, :, 0].half(),
-        torch.from_numpy(rig.c2w(latent_times(toyworld.NUM_FRAMES, length)[group : group + 1])).float(),
-        rearrange(torch.from_numpy(seen), "v t h w c -> v c t h w"),
-        torch.tensor(moment),
-        rearrange(torch.from_numpy(layers.frames[:, 0]), "v h w c -> v c h w"),
-        (255 * covered).to(torch.uint8),
-    )
-
-
-def as_the_model_makes(stills: Stills, denoise: Denoise, seed: int) -> torch.Tensor:
-    """The latents of stills as the model makes them: (n, v, z, h, w)."""
-    made, generator = [], torch.Generator().manual_seed(seed)
-    for number, first in enumerate(tqdm(range(0, len(stills.captions), SCENES_AT_ONCE), desc="latents", mininterval=5)):
-        which = slice(first, first + SCENES_AT_ONCE)
-        clean, level = stills.latents[which, :, :, None], FIRST_LEVELS[number % len(FIRST_LEVELS)]
-        made.append(denoise(stills.captions[which], stills.c2w[which], clean, level, generator)[:, :, :, 0])
-    return torch.cat(made)
+def _sample(scenes: tuple[torch.Tensor, ...], name: str, rank: int, config: EmbeddedConfig, step: int) -> tuple:
+    """What some cameras of scenes (n, v, ...) see."""
+    _, generator = randomness(name, step, rank, config)
+    which, camera = (torch.randint(number, (SCENES_PER_STEP,), generator=generator) for number in scenes[0].shape[:2])
+    return tuple(part[which, camera].float() for part in scenes)
 
 
 class RayLoss(nn.Module):
-    """How far the decoder's light field is from the truth along single rays: whether they meet the subject, and where
-    they do, in which colour."""
-
-    def __init__(self, light_field: nn.Module):
-        super().__init__()
-        self.light_field = light_field
-
-    def forward(self, subject, rays, outline, coat, covered, colour) -> torch.Tensor:
-        """As of :class:`syncam.backbones.scene_codec.LightField`, beside coat (b, n, 3), and the truth: covered
-        (b, n, 1) in 0..1, colour (b, n, 3)."""
-        more, tint = self.light_field(rays, outline, subject).split([1, 3], -1)
-        inside = nn.functional.binary_cross_entropy_with_logits(more - SHARPNESS * outline, covered)
-        wrong = (SHADE * (coat + 1) - 1 + tint - colour).abs() * covered
-        return inside + wrong.sum() / (3 * covered.sum()).clamp(min=1)
-
-
-class CodecLoss(nn.Module):
-    """How far the decoder's pictures are from the truth, in pixels and in their differences, and the encoder's latents.
-
-    Latents count alike, however strong they are.
-    """
+    """How far what the decoder sees along single rays is from what the renderer sees."""
 
     def __init__(self, codec: SceneCodec):
         super().__init__()
-        self.codec = codec
-        std = torch.tensor(codec.config["channel_std"])
-        self.register_buffer("unit", std.view(1, -1, 1, 1).sqrt())
+        self.decoder = codec.decoder
 
-    def forward(self, latents, moment, corner, large, weight, true, seen) -> torch.Tensor:
-        """latents and true (b, z, h, w), what is drawn and what is read; moment (b,), corner (b, 2), see
-        :class:`syncam.backbones.scene_codec.Decoder`; large (b, 3, y, x) and weight (b, 1, y, x) of the windows;
-        seen (b, 3, 4, SEEN, SEEN)."""
-        wrong = self.codec.decoder(latents, moment, corner) - large
-        loss = (wrong.abs() * weight).mean()
-        for axis in (-1, -2):
-            length = wrong.shape[axis] - 1
-            loss = loss + EDGE_WEIGHT * (wrong.diff(dim=axis).abs() * weight.narrow(axis, 0, length)).mean()
-        return loss + ((self.codec.encoder(seen) - true) / self.unit).square().mean()
+    def forward(self, code: torch.Tensor, subject: torch.Tensor, stage: torch.Tensor) -> torch.Tensor:
+        """What :func:`rays_of` tells of some cameras (b, ...)."""
+        code = code + NOISE * torch.randn_like(code)
+        *rays, hit, colour = subject.split([3, 3, 1, 3], -1)
+        surely, seen = self.decoder.see_subject(self.decoder.subject.layers(code), *rays).split([1, 3], -1)
+        loss = nn.functional.binary_cross_entropy_with_logits(surely, hit)
+        loss = loss + ((seen - colour).abs() * hit).sum() / (3 * hit.sum()).clamp(min=1)
+        *rays, truth = stage.split([3, 3, 4], -1)
+        seen = self.decoder.see_stage(self.decoder.stage.layers(code), *rays)
+        return loss + (seen - truth).abs().mean()
 
 
-def fit_networks(
-    name: str,
-    steps: int,
-    write: Callable[[SceneCodec], None],
-    config: EmbeddedConfig,
-    accelerator: Accelerator,
-    denoise: Denoise | None = None,
-) -> None:
-    """Train both networks of the run's codec, first its light field by itself; ``write(codec)`` saves it.
+class ReadLoss(nn.Module):
+    """How far the latents that the encoder reads are from the true ones; all count alike, however strong they are."""
 
-    denoise: of the model, if the decoder shall also see latents that it makes.
+    def __init__(self, codec: SceneCodec):
+        super().__init__()
+        self.encoder = codec.encoder
+        self.register_buffer("unit", torch.tensor(codec.config["channel_std"]).view(1, -1, 1, 1).sqrt())
+
+    def forward(self, pictures: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        """What :func:`pictures_of` tells of some cameras (b, ...)."""
+        return ((self.encoder(pictures / 127.5 - 1) - latents) / self.unit).square().mean()
+
+
+def rays_of(codec: SceneCodec, rng: random.Random) -> tuple[torch.Tensor, ...]:
+    """A scene at one moment, seen along single rays by v cameras, the last of which stands in the sun.
+
+    Returns, float16: code (v, c), see :class:`syncam.backbones.scene_decoder.Decoder`; of rays at the subject their
+        nearest point and direction, whether they meet it, and the colour (v, n, 10); of rays in the world where they
+        begin, their direction, the empty place's colour and how clearly a shadow shows there (v, n, 10). Colours are in
+        -1..1.
     """
-    codec = SceneCodec.from_pretrained(config.out / "model" / "vae").float()
-    own = replace(config, muon_lr=1e-2, adamw_lr=1.5e-3, cool_down=0.5, ema_decay=0.99)
-
-    def stage(name: str, loss: nn.Module) -> Stage:
-        names = [name for name, _ in loss.named_parameters() if name not in ("codec.basis", "codec.mean")]
-        return Stage(name, loss, names, steps, lambda step: write(codec), own, accelerator)
-
-    rays_name = f"{name}_rays"
-    if stage(name, CodecLoss(codec)).done:
-        return
-    stills = render_stills(codec, config)
-    made = as_the_model_makes(stills, denoise, config.seed) if denoise else None
-
-    def drawn_latents(scenes: torch.Tensor, views: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        true = stills.latents[scenes, views]
-        if made is None:
-            return true
-        swap = torch.rand(len(true), generator=generator) < MADE_SHARE
-        return torch.where(swap.view(-1, 1, 1, 1), made[scenes, views], true)
-
-    def some(name: str, step: int) -> tuple:
-        rng, generator = randomness(name, step, accelerator.process_index, config)
-        scenes = torch.randint(len(stills.captions), (BATCH,), generator=generator)
-        views = torch.randint(VIEWS_PER_SCENE, (BATCH,), generator=generator)
-        return rng, generator, scenes, views, stills.moment[scenes]
-
-    @torch.no_grad()
-    def sample_rays(step: int) -> tuple[torch.Tensor, ...]:
-        _, generator, scenes, views, moment = some(rays_name, step)
-        subject, rays, around = codec.decoder.seen_by(drawn_latents(scenes, views, generator), moment)
-        covered = stills.covered[scenes, views].float()[:, None] / 255
-        colour = nn.functional.avg_pool2d(stills.large[scenes, views].float() / 127.5 - 1, 2)
-        near = nn.functional.max_pool2d(covered, NEAR, 1, NEAR // 2)
-        chosen = torch.multinomial((near + FAR_SHARE).flatten(1), RAYS, generator=generator)[:, None]
-        outline, coat = around[:, OUTLINE], around[:, COAT]
-        parts = [
-            part.flatten(2).gather(2, chosen.expand(-1, part.shape[1], -1)).transpose(1, 2)
-            for part in (rays, outline, coat, covered, colour)
-        ]
-        return subject, *parts
-
-    def sample(step: int) -> tuple[torch.Tensor, ...]:
-        rng, generator, scenes, views, moment = some(name, step)
-        inside = (stills.outline[scenes, views, moment].float() < 0.3).float()[:, None]
-        corner = _corners(inside, rng)
-        weight = nn.functional.interpolate(1 + (SUBJECT_WEIGHT - 1) * inside, (LARGE, LARGE))
-        large = stills.large[scenes, views].float() / 127.5 - 1
-        large, weight = (window(picture, corner * (CELL // 2)) for picture in (large, weight))
-        seen = stills.seen[scenes, views].float() / 127.5 - 1
-        latents = drawn_latents(scenes, views, generator)
-        return latents, moment, corner, large, weight, stills.latents[scenes, views], seen
-
-    stage(rays_name, RayLoss(codec.decoder.light_field)).run(sample_rays)
-    stage(name, CodecLoss(codec)).run(sample)
+    scene, times = toyworld.Scene.sample(rng), np.array([rng.random()])
+    poses = toyworld.sample_rig(rng, VIEWS_PER_SCENE).c2w(times)
+    known = fields.describe(scene, poses[:1], times)
+    code = torch.cat([known[name].flatten() for name in COMMON])
+    generator = torch.Generator().manual_seed(rng.getrandbits(48))
+    c2w = torch.from_numpy(poses[:, 0]).float()
+    middle_m = torch.from_numpy(scene.subject.movement().middle(times)[0]).float() + torch.tensor(
+        [0, 0, places.GROUND_Z]
+    )
+    origins_m = torch.cat([c2w[:, :3, 3], (middle_m + SUN_DISTANCE_M * places.SUN)[None]])
+    subject = _rays_at_subject(scene, times, origins_m, middle_m, generator)
+    stage = _rays_in_place(scene, torch.cat([c2w, c2w[:1]]), generator)  # the sun is too far to learn the place from
+    return code.half().expand(len(subject), -1), subject.half(), stage.half()
 
 
-def _corners(inside: torch.Tensor, rng: random.Random) -> torch.Tensor:
-    """Corners of windows, column and row in half latents: most of them show much of the subject.
+def _rays_at_subject(scene, times, origins_m, middle_m, generator) -> torch.Tensor:
+    """(v, SUBJECT_RAYS, 10), see :func:`rays_of`: most of them pass near the surface of a part, of any size alike."""
+    parts, movement = renderer.Parts(scene, times), scene.subject.movement()
+    light, shape = places.sky_of(scene.place, scene.sky).light, (len(origins_m), SUBJECT_RAYS)
+    cosine, sine = (float(turn(movement.path(times)[1][0])) for turn in (np.cos, np.sin))
+    to_body = torch.tensor([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
 
-    inside: (b, 1, y, x), 1 where it is.
-    """
-    side = LATENTS  # of a window, in half latents
-    cells = nn.functional.adaptive_avg_pool2d(inside, 2 * side)
-    corners = []
-    for shown in nn.functional.avg_pool2d(cells, side, 1)[:, 0]:
-        anywhere = rng.random() >= AT_SUBJECT or not shown.any()
-        row, column = rng.choice((shown >= (0.0 if anywhere else 0.6 * shown.max())).nonzero().tolist())
-        corners.append((column, row))
-    return torch.tensor(corners)
+    def somewhere(least: float, most: float) -> torch.Tensor:
+        radius = least + (most - least) * torch.rand(*shape, 1, generator=generator)
+        return radius * nn.functional.normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
+
+    part = torch.randint(len(parts.form), shape, generator=generator)
+    local = somewhere(0.2, 1.3) * parts.around[part].sqrt()[..., None]
+    close = parts.centre[0, part] + torch.linalg.solve(parts.to_unit[0, part], local)
+    anywhere = middle_m + somewhere(0, REACH) * movement.scale
+    targets = torch.where(torch.rand(*shape, 1, generator=generator) < CLOSE_SHARE, close, anywhere)
+    views = []
+    for origin_m, target in zip(origins_m, targets, strict=True):
+        direction = nn.functional.normalize(target - origin_m, dim=-1)
+        pixel, first, colours, _ = renderer.cast(parts, 0, origin_m, direction, direction[:, None], light)
+        hit = direction.new_zeros(len(direction), 1).index_copy(0, pixel, (first >= 0).float())
+        colour = torch.zeros_like(direction).index_copy(0, pixel, colours[:, 0])
+        direction = direction @ to_body.T
+        nearest = nearest_point(to_body @ (origin_m - middle_m) / movement.scale, direction)
+        views.append(torch.cat([nearest, direction, hit, colour * 2 - 1], -1))
+    return torch.stack(views)
+
+
+def _rays_in_place(scene, c2w, generator) -> torch.Tensor:
+    """(v, STAGE_RAYS, 10), see :func:`rays_of`: through any pixels, and as many near the skyline."""
+    rays = renderer.rays_of(c2w, 64).flatten(1, 2)
+    any_ray = torch.randint(rays.shape[1], (len(c2w), STAGE_RAYS), generator=generator)
+    rays = rays.gather(1, any_ray[..., None].expand(-1, -1, 3))
+    half, (mean, deviation) = STAGE_RAYS // 2, SKYLINE_DEG
+    rise = torch.deg2rad(mean + deviation * torch.randn(len(c2w), half, 1, generator=generator))
+    level = nn.functional.normalize(rays[:, :half, :2], dim=-1)
+    rays[:, :half] = torch.cat([rise.cos() * level, rise.sin()], -1)
+    colour, _, near, _ = renderer.background(scene, c2w, rays[:, None])
+    origin_m = c2w[:, None, :3, 3].expand_as(rays)
+    return torch.cat([origin_m, rays, colour[:, 0].clamp(0, 1) * 2 - 1, near[:, 0, :, None]], -1)
+
+
+def pictures_of(codec: SceneCodec, rng: random.Random) -> tuple[torch.Tensor, ...]:
+    """A scene in one latent frame, seen by v cameras: uint8 pictures (v, 3, 4, h, w) and latents (v, z, LATENTS,
+    LATENTS)."""
+    scene, group, length = toyworld.Scene.sample(rng), rng.randrange(FRAMES), FRAMES_PER_LATENT
+    rig = toyworld.sample_rig(rng, VIEWS_PER_SCENE, MOVING_CAMERAS)
+    # the first frame is coded as if it stood still
+    times = TIMES[[0] * length] if group == 0 else TIMES[1 + (group - 1) * length :][:length]
+    c2w = rig.c2w(times)
+    known = fields.describe(scene, c2w, times)
+    clip = {name: torch.cat([field[:, :1], field], 1) for name, field in known.items()}  # of which group 1 is asked
+    seen = toyworld.render_layers(scene, c2w, SEEN_CELL * LATENTS, times=times).frames
+    latents = codec.from_fields(fields.by_latent(clip))[:, :, 1]
+    return rearrange(torch.from_numpy(seen), "v t h w c -> v c t h w"), latents

@@ -65,9 +65,8 @@ class EmbeddedConfig(TrainConfig):
     out: Path = Path("runs/embedded")
     num_scenes: int = 6_000
     codec_clips: int = 150  # that say what the principal components of latents are
-    codec_steps: int = 3_000  # of training what draws pictures from latents and reads latents from pictures
-    codec_scenes: int = 1_000
-    tune_steps: int = 0  # of going on with that, on latents as the model makes them
+    codec_steps: int = 8_000  # of training what draws pictures from latents, and as many of what reads them
+    codec_scenes: int = 10_000
     base_steps: int = 800
     multiview_steps: int = 8_000
     views_per_step: int = 96

@@ -2,9 +2,9 @@
 
 Stages, each skipped if its result is there: ``latents`` says in closed form what a latent is; ``data`` makes latents
 of scenes of the toy world, or of a dataset (``data=FOLDER``, see :mod:`syncam.datasets`), in the background, while
-training already reads what there is; ``codec`` trains what draws pictures from latents and what reads them; ``base``
-trains text encoder and transformer on single views without cameras; ``multiview`` lets several views meet; ``tune``
-goes on with the codec, on latents as the model makes them.
+training already reads what there is; ``decoder`` and ``encoder`` train what draws pictures from latents and what reads
+them; ``base`` trains text encoder and transformer on single views without cameras; ``multiview`` lets several views
+meet.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import shutil
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -50,7 +49,7 @@ from syncam.training.loop import LOG_STEPS, Stage, given_views, randomness
 
 SHEET_SCENES = 6
 POSE_UNIT_M = 5.0
-SAMPLER_STEPS = 8
+SAMPLER_STEPS = 4
 NOISE_SHIFT = 6.0  # most of the training is at high noise, where text, geometry and agreement are learned
 DETAIL, DETAIL_SHIFT = 0.5, 1.0  # this part of the steps with a close look is at lower noise, where details are drawn
 VIEW_IDS = 8  # views are numbered at random among these while training, so that eight views find no unknown number
@@ -106,13 +105,10 @@ def train_embedded(config: EmbeddedConfig) -> Path:
         dataset.worker = multiprocessing.get_context("spawn").Process(target=render_shards, args=(config,), daemon=True)
         dataset.worker.start()
     if config.codec_steps and not config.data:
-        fit_networks("codec", config.codec_steps, lambda codec: save_codec(codec, config), config, accelerator)
+        fit_networks(lambda codec: save_codec(codec, config), config, accelerator)
     model = build_model(config, accelerator.device)
     for stage in STAGES:
         fit(stage, model, dataset, config, accelerator)
-    if config.tune_steps and not config.data:
-        denoise = partial(denoised, model, load_tokenizer(config), config)
-        fit_networks("tune", config.tune_steps, lambda codec: save_codec(codec, config), config, accelerator, denoise)
     return config.out / "model"
 
 
@@ -187,7 +183,7 @@ def save_model(model: TextToViews, config: EmbeddedConfig, trained: TrainedRange
         num_inference_steps=SAMPLER_STEPS,
         guidance_scale=1.0,
         source_guidance_scale=1.0,
-        view_guidance_scale=1.5,
+        view_guidance_scale=1.0,
         max_given_views=7,
         vocabulary=tuple(sorted(word for word in tokenizer.get_vocab() if word not in unknown)),
         note=f"A small model trained on {config.data.name}." if config.data else TOY_NOTE,
@@ -275,39 +271,6 @@ def fit(
         dataset.wait_for(min(config.num_scenes, 4 * SHARD_SCENES))
     tokenizer, rank = load_tokenizer(config), accelerator.process_index
     training.run(lambda step: sample_batch(stage, step, dataset, tokenizer, config, rank), after)
-
-
-@torch.no_grad()
-def denoised(
-    model: TextToViews,
-    tokenizer,
-    config: EmbeddedConfig,
-    captions: list[str],
-    c2w: torch.Tensor,
-    clean: torch.Tensor,
-    first_level: int,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Latents with noise, denoised again by the model: they have its faults, and are still nearly where the truth is.
-
-    Args: captions of n scenes; c2w (n, v, f, 4, 4); clean (n, v, c, f, h, w) with unit scale; first_level, which of the
-        sampler's noise levels they are given.
-    Returns: latents like ``clean``.
-    """
-    levels = FlowMatchScheduler(shift=NOISE_SHIFT)
-    levels.set_timesteps(SAMPLER_STEPS)
-    tokens = token_ids(tokenizer, captions)
-    text = embedded.encode_words(model.text_encoder, tokens).repeat_interleave(clean.shape[1], 0)
-    lenses = LENS.expand(*clean.shape[:2], -1, -1) if config.token_rays else None
-    cameras = camera_features(c2w, config.relative_poses, POSE_UNIT_M, lenses, clean.shape[-2:])
-    sigmas = levels.sigmas[first_level:]
-    latents = clean + sigmas[0] * (torch.randn(clean.shape, generator=generator) - clean)
-    latents = latents.flatten(0, 1)
-    for sigma, following in zip(sigmas, sigmas[1:], strict=False):
-        timestep = torch.full((len(latents),), 1000 * float(sigma))
-        options = {"return_dict": False, "attention_kwargs": {"cameras": cameras}}
-        latents = latents + (following - sigma) * model.transformer(latents, timestep, text, **options)[0]
-    return latents.unflatten(0, clean.shape[:2])
 
 
 def draw_sheet(out: Path, step: int) -> None:

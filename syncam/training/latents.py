@@ -31,7 +31,7 @@ from syncam import toyworld
 from syncam.backbones import embedded
 from syncam.backbones.base import latent_times
 from syncam.backbones.patch_codec import PATCH, PatchCodec
-from syncam.backbones.scene_codec import FINE, FRAMES_PER_LATENT, SceneCodec
+from syncam.backbones.scene_codec import FRAMES_PER_LATENT, SceneCodec
 from syncam.datasets import Fit, SynCamVideo
 from syncam.model_card import TrainedRange
 from syncam.toyworld import fields
@@ -80,8 +80,7 @@ def fit_codec(config: EmbeddedConfig) -> None:
             rng = random.Random(f"codec {config.seed} {number}")
             scene, rig = toyworld.Scene.sample(rng), toyworld.sample_rig(rng, 1, MOVING_CAMERAS)
             described.append(fields.by_latent(fields.describe(scene, rig.c2w(TIMES), TIMES)))
-        numbers, shares = list(fields.NUMBERS.values()), list(fields.SHARES.values())
-        codec = SceneCodec.fit(described, numbers, shares, fields.places_of(FINE), config.components)
+        codec = SceneCodec.fit(described, fields.SHARES, fields.NUMBERS, config.components, **fields.WORLD)
     codec.save_pretrained(config.out / "model" / "vae")
     embedded.build_tokenizer(captions).save_pretrained(config.out / "model" / "tokenizer")
 
@@ -138,8 +137,9 @@ def draw_scenes(codec: Any, numbers: range, config: EmbeddedConfig):
         rng = random.Random(f"scene {config.seed} {number // SHARD_SCENES} {number % SHARD_SCENES}")
         scene = toyworld.Scene.sample(rng)
         rig = toyworld.sample_rig(rng, VIEWS_PER_SCENE, MOVING_CAMERAS)
-        known = fields.describe(scene, rig.c2w(TIMES), TIMES)
-        yield codec.from_fields(fields.by_latent(known)), rig, fields.coverage(known), asdict(scene)
+        c2w = rig.c2w(TIMES)
+        latents = codec.from_fields(fields.by_latent(fields.describe(scene, c2w, TIMES)))
+        yield latents, rig, fields.coverage(scene, c2w, TIMES), asdict(scene)
 
 
 def read_scenes(codec: Any, dataset: SynCamVideo, numbers: range, config: EmbeddedConfig):
