@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -311,22 +312,34 @@ class Pipeline:
         return backbone.ours(latents)
 
     def _decode(self, latents: list[torch.Tensor], progress: ProgressReporter) -> list[np.ndarray]:
-        """Latents (1, c, f, h, w) of each view -> its frames (t, h, w, 3) uint8.
+        """Latents (1, c, f, h, w) of each view -> its frames (t, h, w, 3) uint8."""
 
-        If memory runs out, the view is decoded again in smaller tiles: the minutes spent on the latents are not lost.
-        """
-        views = []
-        for view in latents:
+        def decode(view: torch.Tensor) -> np.ndarray:
             progress.require_going_on(progress.shot.num_inference_steps)
-            for smaller in (1, 2, 4):
-                self.backbone.set_tiles(smaller)
-                try:
-                    views.append(self.backbone.decode(view))
-                    break
-                except (RuntimeError, MemoryError) as error:
-                    if smaller == 4 or not is_out_of_memory(error):
-                        raise
-        return views
+            with torch.no_grad():  # which holds for one thread
+                return self._decode_view(view)
+
+        num_threads = torch.get_num_threads()
+        if not self.backbone.decoder_is_small or self.device.type != "cpu" or num_threads == 1:
+            return [decode(view) for view in latents]
+        # Of a small decoder two threads share a single step badly: each takes a view of its own.
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(num_threads) as pool:
+                return list(pool.map(decode, latents))
+        finally:
+            torch.set_num_threads(num_threads)
+
+    def _decode_view(self, latents: torch.Tensor) -> np.ndarray:
+        """If memory runs out, the view is decoded again in smaller tiles: the minutes spent on it are not lost."""
+        for smaller in (1, 2, 4):
+            self.backbone.set_tiles(smaller)
+            try:
+                return self.backbone.decode(latents)
+            except (RuntimeError, MemoryError) as error:
+                if smaller == 4 or not is_out_of_memory(error):
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     @contextmanager
     def _memory_given_back(self):
