@@ -15,7 +15,7 @@ from tests.browser import launch_chromium
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "screenshots"
 SIZES = {"desktop": {"width": 1440, "height": 1060}, "phone": {"width": 390, "height": 844}}
-FRAME = 13  # of the result, where pictures are taken: the ball is in the air
+FRAME = 13  # of the result, where pictures are taken
 
 
 def settle(page: Page, frame: int = FRAME) -> None:
