@@ -20,11 +20,11 @@ FRAME = 13  # of the result, where pictures are taken
 
 def settle(page: Page, frame: int = FRAME) -> None:
     """Waits until the 3D view is drawn and the player stands at ``frame``."""
-    page.wait_for_selector(".syn-rig[data-drawn]", timeout=60_000)
+    page.wait_for_selector(".syn-rig[data-drawn]", state="attached", timeout=60_000)
     page.wait_for_selector(".syn-status.ready", timeout=120_000)
     page.get_by_label("time, frame").fill(str(frame))
     page.wait_for_function("n => document.querySelector('.syn-player').dataset.frame === String(n)", arg=frame)
-    page.evaluate("document.activeElement.blur()")
+    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.wait_for_timeout(500)
 
 
