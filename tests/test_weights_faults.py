@@ -179,6 +179,11 @@ def test_39_a_configuration_without_bounds_is_refused_by_its_field_before_it_is_
     refused(f"{part}/.*config.json in broken says {entry} = ", broken_base(part, {entry: value}))
 
 
+@pytest.mark.parametrize("number", [10**9, 0, -3])
+def test_39_a_configuration_inside_of_a_configuration_has_bounds_too(number, broken_base):
+    refused("vae/config.json in broken says ray = ", broken_base("vae", {"numbers": {"ray": number}}))
+
+
 @pytest.mark.parametrize(
     ("entry", "value", "says"),
     [

@@ -37,7 +37,7 @@ LARGEST_OF_OTHERS = 40_000
 POSITIVE = (
     *("num_layers", "num_attention_heads", "num_heads", "attention_head_dim", "in_channels", "out_channels"),
     *("ffn_dim", "freq_dim", "text_dim", "d_model", "d_ff", "d_kv", "vocab_size", "patch_size", "rope_max_seq_len"),
-    *("z_dim", "num_fields", "base_dim", "latent_channels", "block_out_channels"),
+    *("z_dim", "numbers", "base_dim", "latent_channels", "block_out_channels"),
     *("scale_factor_spatial", "scale_factor_temporal"),
 )
 
@@ -154,9 +154,12 @@ def _check_index(index: dict[str, Any], folder: Path) -> None:
             raise ValueError(f"{folder.name} wants {kind!r:.60} as its {name}; expected {allowed}")
 
 
-def _check_bounds(config: dict[str, Any], where: str) -> None:
+def _check_bounds(config: dict[str, Any], where: str, positive: bool = False) -> None:
+    """Also in the configurations inside of a configuration; ``positive``: of which all numbers must be."""
     where_is_scheduler = "scheduler_config.json" in where
     for name, value in config.items():
+        if isinstance(value, dict):
+            _check_bounds(value, where, positive or name in POSITIVE)
         most = LARGEST.get(name, LARGEST["vocab_size"] if "token_id" in name else LARGEST_OF_OTHERS)
         for number in value if isinstance(value, list) else [value]:
             if not isinstance(number, (int, float)) or isinstance(number, bool):
@@ -165,7 +168,7 @@ def _check_bounds(config: dict[str, Any], where: str) -> None:
                 continue  # infinity is a value there
             if not abs(number) <= most:  # NaN neither
                 raise ValueError(f"{where} says {name} = {number!s:.20}; at most {most} is accepted")
-            if name in POSITIVE and number <= 0:
+            if (positive or name in POSITIVE) and number <= 0:
                 raise ValueError(f"{where} says {name} = {number}; it must be positive")
 
 
