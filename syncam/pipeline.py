@@ -320,7 +320,7 @@ class Pipeline:
                 return self._decode_view(view)
 
         num_threads = torch.get_num_threads()
-        if not self.backbone.decoder_is_small or self.device.type != "cpu" or num_threads == 1:
+        if not self.backbone.decoder_is_small or self.device.type != "cpu":
             return [decode(view) for view in latents]
         # Of a small decoder two threads share a single step badly: each takes a view of its own.
         torch.set_num_threads(1)

@@ -77,6 +77,11 @@ def test_a_scene_codec_makes_a_clip_of_each_size_from_its_latents_and_back(codec
         codec.encode(torch.zeros(1, 3, 6, 32, 32))
 
 
+def test_a_codec_says_which_fields_it_must_have():
+    with pytest.raises(ValueError, match="must be those of ray, view, pose"):
+        SceneCodec(12, numbers={"ray": 6}, **WORLD)
+
+
 def test_latent_frames_are_read_each_by_itself(codec):
     video = torch.rand(1, 3, 9, 64, 64, generator=generator()) * 2 - 1
     read = codec.encode(video).latents

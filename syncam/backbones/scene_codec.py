@@ -61,6 +61,8 @@ class SceneCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]  # the two disa
         channel_std: list[float] | None = None,
     ):
         super().__init__()
+        if set(numbers) != set(FIELDS):
+            raise ValueError(f"a codec's numbers must be those of {', '.join(FIELDS)}, got {', '.join(numbers)!r:.200}")
         self.group, self.sizes = scale_factor_temporal, in_a_latent(numbers)
         self.basis, self.back = (
             nn.Parameter(torch.zeros(z_dim, sum(self.sizes)), requires_grad=False) for _ in range(2)
@@ -90,7 +92,7 @@ class SceneCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]  # the two disa
     def to_fields(self, latents: torch.Tensor) -> dict[str, torch.Tensor]:
         """Latents (b, z, k+1, h, w) -> fields (b, 4k+1, n, y, x), as far as latents hold them.
 
-        Args: y and x are as many as the latents along each side, or twice as many for fields that differ so much.
+        y and x are as many as the latents along each side times what ``FIELDS`` says.
         """
         cells = rearrange(latents, "b z f h w -> b f h w z") @ self.back + self.mean
         fields = {}
@@ -159,7 +161,7 @@ class Encoder(nn.Module):
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """frames (b, 3, t, 16 h, 16 w) in -1..1 -> latents (b, z, h, w)."""
         cells = rearrange(frames, "b c t (h p) (w q) -> b (c t p q) h w", p=self.CELL, q=self.CELL)
-        x = self.enter(for_convolution(cells))
+        x = self.enter(cells.contiguous(memory_format=torch.channels_last))  # with which convolutions on CPUs are fast
         for level, blocks in enumerate(self.blocks):
             x = blocks(x)
             if level < len(self.down):
@@ -181,8 +183,3 @@ class ResidualBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         even = self.norm(x.movedim(1, -1)).movedim(-1, 1)
         return x + self.leave(nn.functional.silu(self.enter(nn.functional.silu(even))))
-
-
-def for_convolution(x: torch.Tensor) -> torch.Tensor:
-    """The same numbers in the order that convolutions on CPUs are fast with."""
-    return x.contiguous(memory_format=torch.channels_last)

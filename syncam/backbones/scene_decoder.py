@@ -59,7 +59,10 @@ class Decoder(nn.Module):
         code, view = torch.cat(list(known.values()), -1), self._steadied(fields["view"])
         grids = [Grid.of(height, width, part, view.device) for part in (1, self.COARSE, self.COARSE_SHADOW)]
         stages = self._stages(view, code[: len(view)], grids[0])
-        moments = zip(stages.expand(len(code), -1, -1), fields["ray"], code, known["heading"], strict=True)
+        ways = fit_directions(fields["ray"][:, 3:])
+        origins = camera_of(fields["ray"], ways)
+        cameras = zip(origins.split(1), ways.split(1), strict=True)  # as the subject sees them
+        moments = zip(stages.expand(len(code), -1, -1), cameras, code.split(1), known["heading"], strict=True)
         frames = torch.stack([self._frame(*moment, *grids) for moment in moments])
         return rearrange(frames, "t (h w) c -> c t h w", h=height)
 
@@ -96,38 +99,38 @@ class Decoder(nn.Module):
 
     def _stages(self, view: torch.Tensor, code: torch.Tensor, grid: Grid) -> torch.Tensor:
         """The place as n cameras see it, (n, height width, 4)."""
-        direction = directions(view[:, :3], grid.pixels)
+        direction = directions(fit_directions(view[:, :3]), grid.pixels)
         origin_m = CAMERA_UNIT_M * view[:, 3:].mean((-1, -2))[:, None].expand_as(direction)
         cameras = zip(*(part.split(1) for part in (origin_m, direction, code)), strict=True)
         return torch.cat([self.see_stage(self.stage.layers(code), *rays) for *rays, code in cameras])
 
-    def _frame(self, stage, rays, code, heading, fine: Grid, coarse: Grid, shadow: Grid) -> torch.Tensor:
+    def _frame(self, stage, camera, code, heading, fine: Grid, coarse: Grid, shadow: Grid) -> torch.Tensor:
         """One frame (height width, 3): the place, in shadow where there is one, and before it the subject."""
-        origin, layers = camera_of(rays[None]), self.subject.layers(code[None])
-        shown = self._near_subject(layers, origin, rays, coarse, fine)
-        direction = directions(rays[None, 3:], fine.pixels[shown])
+        (origin, ways), layers = camera, self.subject.layers(code)
+        shown = self._near_subject(layers, camera, coarse, fine)
+        direction = directions(ways, fine.pixels[shown])
         seen = self.see_subject(layers, nearest_point(origin, direction), direction)[0]
-        dark = stage[:, 3:].clamp(0, 1) * self._shadow(layers, origin, rays, heading, shadow, fine)[:, None]
+        dark = stage[:, 3:].clamp(0, 1) * self._shadow(layers, camera, heading, shadow, fine)[:, None]
         picture = (stage[:, :3] + 1) * (1 - self.darkness * dark) - 1
         behind, inside = picture[shown], torch.sigmoid(self.SHARPER * seen[:, :1])
         return picture.index_copy(0, shown, behind + (seen[:, 1:] - behind) * inside)
 
-    def _near_subject(self, layers, origin, rays, coarse: Grid, fine: Grid) -> torch.Tensor:
+    def _near_subject(self, layers, camera, coarse: Grid, fine: Grid) -> torch.Tensor:
         """Numbers of the pixels where the subject may be."""
-        direction = directions(rays[None, 3:], coarse.pixels)
+        origin, ways = camera
+        direction = directions(ways, coarse.pixels)
         nearest = nearest_point(origin, direction)
         near = _where(nearest.norm(dim=-1)[0] < REACH)
         seen = self.see_subject(layers, nearest[:, near], direction[:, near])[0, :, 0]
         maybe = coarse.picture(near, torch.sigmoid(seen))
         return _where(fine.enlarged(nn.functional.max_pool2d(maybe, 3, 1, 1), "nearest") > self.LEAST)
 
-    def _shadow(self, layers, origin, rays, heading, coarse: Grid, fine: Grid) -> torch.Tensor:
+    def _shadow(self, layers, camera, heading, coarse: Grid, fine: Grid) -> torch.Tensor:
         """How deep in shadow the ground is, (height width,) in 0..1; shadows are soft, so few rays are enough."""
-        cosine, sine = nn.functional.normalize(heading[:2], dim=0)
-        x, y, z = self.sun
-        sun = torch.stack([cosine * x + sine * y, cosine * y - sine * x, torch.full_like(sine, z)])
+        origin, ways = camera
+        sun = to_body(nn.functional.normalize(heading[:2], dim=0)) @ heading.new_tensor(self.sun)
         size, middle_m = (1 + heading[2]).clamp(min=0.1), heading[3]
-        direction = directions(rays[None, 3:], coarse.pixels)
+        direction = directions(ways, coarse.pixels)
         falls = (origin[..., 2:] + (middle_m - self.ground_m) / size) / direction[..., 2:].clamp(max=-0.02)
         passing = nearest_point(origin - falls * direction, sun)
         near = _where((direction[0, :, 2] < 0) & (passing[0].norm(dim=-1) < REACH))
@@ -259,20 +262,34 @@ def nearest_point(start: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
     return start - (start * direction).sum(-1, keepdim=True) * direction
 
 
-def directions(told: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """The directions through pixels (b, n, 3) that fit those that cells tell (b, 3, y, x) best.
+def to_body(heading: torch.Tensor) -> torch.Tensor:
+    """From the world's axes to those of a body that looks along ``heading`` (..., 2), a unit vector: (..., 3, 3)."""
+    cosine, sine = heading.unbind(-1)
+    zero, one = torch.zeros_like(sine), torch.ones_like(sine)
+    rows = ((cosine, sine, zero), (-sine, cosine, zero), (zero, zero, one))
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
-    What a cell says of its own is not trusted: directions vary smoothly, as cubic functions of a pixel's place.
-    Args: pixels (n, 10), see :func:`cubics`.
+
+def fit_directions(told: torch.Tensor) -> torch.Tensor:
+    """Directions as cubic functions of a pixel's place, (b, 10, 3), that fit those that cells tell (b, 3, y, x) best.
+
+    What a cell says of its own is not trusted: directions vary smoothly.
     """
-    fitted = torch.linalg.pinv(cubics(told.shape[-2], told.shape[-1], told.device)) @ told.flatten(2).mT
-    directions = pixels @ fitted
+    return torch.linalg.pinv(cubics(told.shape[-2], told.shape[-1], told.device)) @ told.flatten(2).mT
+
+
+def directions(ways: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    """Unit directions (b, n, 3) through pixels (n, 10), see :func:`cubics`, by what was fitted (b, 10, 3)."""
+    directions = pixels @ ways
     return directions * torch.rsqrt((directions * directions).sum(-1, keepdim=True))
 
 
-def camera_of(rays: torch.Tensor) -> torch.Tensor:
-    """Where all rays of a picture begin, (b, 1, 3), by least squares from those that cells tell (b, 6, y, x)."""
-    there = directions(rays[:, 3:], cubics(rays.shape[-2], rays.shape[-1], rays.device))
+def camera_of(rays: torch.Tensor, ways: torch.Tensor) -> torch.Tensor:
+    """Where all rays of a picture begin, (b, 1, 3), by least squares from those that cells tell (b, 6, y, x).
+
+    Args: ways (b, 10, 3), their directions, fitted.
+    """
+    there = directions(ways, cubics(rays.shape[-2], rays.shape[-1], rays.device))
     told = rays[:, :3].flatten(2).mT
     close = (1 - told.square().sum(-1, keepdim=True) / NEARNESS).clamp(min=0.02)  # 1: through the subject's middle
     weight = close.square()

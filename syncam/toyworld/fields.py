@@ -2,7 +2,7 @@
 
 A picture has edges, which a small model is slow to learn to draw. What it shows has none: how the rays of a cell pass
 the subject's body, how its joints are bent, what it is and where that is. A decoder
-(:mod:`syncam.backbones.scene_codec`) draws the picture, edges and all, from these.
+(:mod:`syncam.backbones.scene_decoder`) draws the picture, edges and all, from these.
 
 Of scenes with one subject. v views, t frames; units as in :mod:`syncam.toyworld.scene`.
 """
@@ -15,7 +15,7 @@ from einops import rearrange, reduce
 
 from syncam.backbones.patch_codec import by_latent_frame
 from syncam.backbones.scene_codec import FIELDS, FRAMES_PER_LATENT, RAYS_PER_CELL
-from syncam.backbones.scene_decoder import CAMERA_UNIT_M, NEARNESS
+from syncam.backbones.scene_decoder import CAMERA_UNIT_M, NEARNESS, nearest_point, to_body
 from syncam.toyworld import places, renderer
 from syncam.toyworld.animals import SHAPES
 from syncam.toyworld.scene import TRAINED_ANIMALS, Scene
@@ -137,13 +137,10 @@ def _rays_past(middle: torch.Tensor, heading: torch.Tensor, scale: float, view: 
     Returns: (t, 6, side, side): the point of the ray that is nearest to the middle, in units of ``scale`` and drawn in
         where it is far; the ray's direction.
     """
-    cosine, sine = heading.T
-    zero, one = torch.zeros_like(sine), torch.ones_like(sine)
-    rows = ((cosine, sine, zero), (-sine, cosine, zero), (zero, zero, one))
-    to_body = torch.stack([torch.stack(row, -1) for row in rows], -2)
-    direction = torch.einsum("tij,thwj->thwi", to_body, renderer.rays_of(view, LATENTS * RAYS_PER_CELL))
-    start = torch.einsum("tij,tj->ti", to_body, view[:, :3, 3] - middle)[:, None, None] / scale
-    nearest = start - (start * direction).sum(-1, keepdim=True) * direction
+    turn = to_body(heading)
+    direction = torch.einsum("tij,thwj->thwi", turn, renderer.rays_of(view, LATENTS * RAYS_PER_CELL))
+    start = torch.einsum("tij,tj->ti", turn, view[:, :3, 3] - middle)[:, None, None] / scale
+    nearest = nearest_point(start, direction)
     nearest = nearest * torch.rsqrt(1 + nearest.square().sum(-1, keepdim=True) / NEARNESS)
     return rearrange(torch.cat([nearest, direction], -1), "t h w c -> t c h w")
 

@@ -81,11 +81,6 @@ def rays_of(c2w: torch.Tensor, size: int) -> torch.Tensor:
     return torch.einsum("nij,hwj->nhwi", c2w[:, :3, :3], in_camera)
 
 
-def distinct(c2w: torch.Tensor) -> torch.Tensor:
-    """The poses of a camera (t, 4, 4), or (1, 4, 4) if it stands still: what does not move is drawn once."""
-    return c2w[:1] if bool((c2w == c2w[:1]).all()) else c2w
-
-
 class Parts:
     """All parts of all subjects of a scene at some moments, as float32 tensors.
 
@@ -126,7 +121,7 @@ class Parts:
 def _render_view(scene: Scene, parts: Parts, c2w: torch.Tensor, size: int, samples: int):
     """One view: frames, subject, part, depth and coverage, each (t, h, w, ...)."""
     num_frames = len(c2w)
-    poses = distinct(c2w)  # the empty stage is drawn once for each
+    poses = c2w[:1] if bool((c2w == c2w[:1]).all()) else c2w  # the stage of a camera that stands still is drawn once
     rays, fine = rays_of(poses, size), rays_of(poses, size * samples)
     fine = rearrange(fine, "n (h p) (w q) c -> n (h w) (p q) c", p=samples, q=samples)
     stage = background(scene, poses, rays)
@@ -136,7 +131,7 @@ def _render_view(scene: Scene, parts: Parts, c2w: torch.Tensor, size: int, sampl
         moment = min(t, len(poses) - 1)
         picture, ground, near, depth = (layer[moment] for layer in stage)
         ray, axis = rays[moment].flatten(0, 1), c2w[t, :3, 2]
-        frame = (picture * (1 - SHADOW * near * shadow(parts, t, ground, near))[..., None]).flatten(0, 1)
+        frame = (picture * (1 - SHADOW * near * _shadow(parts, t, ground, near))[..., None]).flatten(0, 1)
         depth = (depth.flatten() * (ray @ axis)).clone()
         subject, label = torch.full((2, size**2), -1, dtype=torch.int8)
         coverage = torch.zeros(size**2)
@@ -256,7 +251,7 @@ def _shade(parts: Parts, part: torch.Tensor, at: torch.Tensor, normal: torch.Ten
     return colour * ((0.62 + 0.10 * upward + 0.34 * sunny) * (0.4 + 0.6 * light))[:, None]
 
 
-def shadow(parts: Parts, t: int, ground: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+def _shadow(parts: Parts, t: int, ground: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
     """How deep points of the ground (h, w, 2) lie in shadow, (h, w) in 0..1: every part throws that of an ellipsoid."""
     shadow = torch.zeros(ground.shape[:2])
     reach = max(

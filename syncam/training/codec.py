@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from syncam import toyworld
 from syncam.backbones.scene_codec import FRAMES_PER_LATENT, SEEN_CELL, SceneCodec
-from syncam.backbones.scene_decoder import COMMON, REACH, nearest_point
+from syncam.backbones.scene_decoder import COMMON, REACH, nearest_point, to_body
 from syncam.toyworld import fields, places, renderer
 from syncam.training.config import EmbeddedConfig
 from syncam.training.latents import FRAMES, LATENTS, MOVING_CAMERAS, TIMES, VIEWS_PER_SCENE
@@ -103,22 +103,18 @@ def rays_of(codec: SceneCodec, rng: random.Random) -> tuple[torch.Tensor, ...]:
     known = fields.describe(scene, poses[:1], times)
     code = torch.cat([known[name].flatten() for name in COMMON])
     generator = torch.Generator().manual_seed(rng.getrandbits(48))
-    c2w = torch.from_numpy(poses[:, 0]).float()
-    middle_m = torch.from_numpy(scene.subject.movement().middle(times)[0]).float() + torch.tensor(
-        [0, 0, places.GROUND_Z]
-    )
-    origins_m = torch.cat([c2w[:, :3, 3], (middle_m + SUN_DISTANCE_M * places.SUN)[None]])
-    subject = _rays_at_subject(scene, times, origins_m, middle_m, generator)
+    c2w, parts = torch.from_numpy(poses[:, 0]).float(), renderer.Parts(scene, times)
+    in_the_sun = parts.middle[0] + SUN_DISTANCE_M * places.SUN
+    turn = to_body(known["heading"][0, 0, :2, 0, 0])
+    subject = _rays_at_subject(scene, parts, torch.cat([c2w[:, :3, 3], in_the_sun]), turn, generator)
     stage = _rays_in_place(scene, torch.cat([c2w, c2w[:1]]), generator)  # the sun is too far to learn the place from
     return code.half().expand(len(subject), -1), subject.half(), stage.half()
 
 
-def _rays_at_subject(scene, times, origins_m, middle_m, generator) -> torch.Tensor:
+def _rays_at_subject(scene, parts, origins_m, turn, generator) -> torch.Tensor:
     """(v, SUBJECT_RAYS, 10), see :func:`rays_of`: most of them pass near the surface of a part, of any size alike."""
-    parts, movement = renderer.Parts(scene, times), scene.subject.movement()
+    middle_m, scale = parts.middle[0][0], scene.subject.movement().scale
     light, shape = places.sky_of(scene.place, scene.sky).light, (len(origins_m), SUBJECT_RAYS)
-    cosine, sine = (float(turn(movement.path(times)[1][0])) for turn in (np.cos, np.sin))
-    to_body = torch.tensor([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
 
     def somewhere(least: float, most: float) -> torch.Tensor:
         radius = least + (most - least) * torch.rand(*shape, 1, generator=generator)
@@ -127,7 +123,7 @@ def _rays_at_subject(scene, times, origins_m, middle_m, generator) -> torch.Tens
     part = torch.randint(len(parts.form), shape, generator=generator)
     local = somewhere(0.2, 1.3) * parts.around[part].sqrt()[..., None]
     close = parts.centre[0, part] + torch.linalg.solve(parts.to_unit[0, part], local)
-    anywhere = middle_m + somewhere(0, REACH) * movement.scale
+    anywhere = middle_m + somewhere(0, REACH) * scale
     targets = torch.where(torch.rand(*shape, 1, generator=generator) < CLOSE_SHARE, close, anywhere)
     views = []
     for origin_m, target in zip(origins_m, targets, strict=True):
@@ -135,8 +131,8 @@ def _rays_at_subject(scene, times, origins_m, middle_m, generator) -> torch.Tens
         pixel, first, colours, _ = renderer.cast(parts, 0, origin_m, direction, direction[:, None], light)
         hit = direction.new_zeros(len(direction), 1).index_copy(0, pixel, (first >= 0).float())
         colour = torch.zeros_like(direction).index_copy(0, pixel, colours[:, 0])
-        direction = direction @ to_body.T
-        nearest = nearest_point(to_body @ (origin_m - middle_m) / movement.scale, direction)
+        direction = direction @ turn.T
+        nearest = nearest_point(turn @ (origin_m - middle_m) / scale, direction)
         views.append(torch.cat([nearest, direction, hit, colour * 2 - 1], -1))
     return torch.stack(views)
 
