@@ -320,9 +320,9 @@ class Pipeline:
                 return self._decode_view(view)
 
         num_threads = torch.get_num_threads()
-        if not self.backbone.decoder_is_small or self.device.type != "cpu":
+        if not self.backbone.decodes_in_threads or self.device.type != "cpu":
             return [decode(view) for view in latents]
-        # Of a small decoder two threads share a single step badly: each takes a view of its own.
+        # Two threads share the small steps of a view badly: each takes a view of its own.
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(num_threads) as pool:

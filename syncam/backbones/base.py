@@ -248,6 +248,11 @@ class Backbone:
         return getattr(self.pipe.vae, "PREVIEW_SCALE", 1.0)
 
     @property
+    def decodes_in_threads(self) -> bool:
+        """Whether several views can be decoded at once: Wan's autoencoder keeps its caches on itself, so it cannot."""
+        return getattr(self.pipe.vae, "DECODES_IN_THREADS", False)
+
+    @property
     def decoder_is_small(self) -> bool:
         """Whether previews are decoded; else they show which colour a latent stands for."""
         return sum(parameter.numel() for parameter in self.pipe.vae.parameters()) <= SMALL_DECODER_PARAMETERS

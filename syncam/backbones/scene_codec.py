@@ -44,6 +44,7 @@ class SceneCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]  # the two disa
     """
 
     PREVIEW_SCALE = 0.5  # of the sides of a frame, for a quarter of the cost
+    DECODES_IN_THREADS = True  # decoding writes nothing to the module
 
     @register_to_config
     def __init__(

@@ -122,6 +122,7 @@ def render_shards(config: EmbeddedConfig) -> None:
             scenes.append(scene)
         if latents:
             tensors = {"latents": torch.stack(latents), "c2w": torch.stack(poses), "coverage": torch.stack(covered)}
+            tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
             metadata = {"scenes": json.dumps(scenes), "data": str(config.data or "")}
             save_file(tensors, path.with_suffix(".tmp"), metadata=metadata)
             path.with_suffix(".tmp").replace(path)
