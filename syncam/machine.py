@@ -75,7 +75,12 @@ def cgroup_free_bytes(root: Path, own: Path) -> list[int]:
 
 
 def use_threads(spare: int) -> None:
-    """Have PyTorch work with all cores of this process but ``spare`` (a page needs one to answer with)."""
+    """Have PyTorch work with all cores of this process but ``spare`` (a page needs one to answer with).
+
+    Who has set OMP_NUM_THREADS has chosen already.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(1, cores - spare))
 

@@ -1,6 +1,7 @@
 """One running page for all tests that need one: the real model, a shipped-like example, its own output folder."""
 
 import logging
+import os
 import random
 from types import SimpleNamespace
 
@@ -9,6 +10,9 @@ from hypothesis import settings
 
 from syncam.rig_formats import read_rig
 from tests.browser import Visit, launch_chromium
+
+# Tests run side by side (-n auto), and many threads on few cores wait for each other: one each, before torch starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A machine under load is slow, not wrong.
 settings.register_profile("unhurried", deadline=None)
