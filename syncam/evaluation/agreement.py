@@ -1,6 +1,6 @@
 """Whether several views show the subject in one place of the world, at one time.
 
-``places`` everywhere: the subject's centre in pixels, (v, t, 2), NaN where a view does not show it
+``places`` everywhere: the middle of the subject's body in pixels, (v, t, 2), NaN where a view does not show it
 (:func:`syncam.evaluation.subject_reader.subject_places`). The cameras are those that were asked for.
 """
 
@@ -81,18 +81,12 @@ def halves_apart(video: MultiViewVideo, places: np.ndarray) -> np.ndarray:
 
 
 def off_the_world(video: MultiViewVideo, places: np.ndarray, scene: toyworld.Scene) -> np.ndarray:
-    """How far from its true centre of mass all views but the first place the subject, in percent of the scene's size.
+    """How far from its true middle all views but the first place the subject, in percent of the scene's size: (n,).
 
-    The centre of mass is what the middle of a silhouette is near from every side. Only for videos of this very scene:
-    the renderer's, and views generated from a given first one.
-    Returns: (n,).
+    Only for videos of this very scene: the renderer's, and views generated from a given first one.
     """
     found = places_in_the_world(video, places, range(1, len(places)))
     truth = scene.trajectory(np.linspace(0, 1, video.num_frames))[0]
-    if scene.subject.kind == "cone":
-        truth[:, 2] -= (
-            0.5 * scene.subject.movement().scale * scene.subject.anatomy.middle_m
-        )  # a quarter of its height up
     return _percent_of_scene(found - truth)
 
 

@@ -12,18 +12,34 @@ import numpy as np
 from syncam import toyworld
 from syncam.evaluation.agreement import halves_apart, headings_apart, lags, off_the_world, reprojection_errors
 from syncam.evaluation.camera_reader import CameraReader
+from syncam.evaluation.gait_reader import gait_reader
 from syncam.evaluation.outline import outline_width
-from syncam.evaluation.subject_reader import KINDS, subject_places, subject_reader
+from syncam.evaluation.subject_reader import KINDS, Reading, Sight, subject_reader
 from syncam.video import MultiViewVideo
 
 
 def measure(video: MultiViewVideo) -> dict[str, np.ndarray]:
     """How well the views of any video of the toy world agree.
 
-    Returns: ``found`` (v, t) bool, and ``reprojection`` (n,), see :func:`reprojection_errors`.
+    Returns: ``found`` (v, t) bool; ``reprojection`` (n,), see :func:`reprojection_errors`, where the subject is whole,
+        since the middle of what a picture cuts off is a guess; ``lag`` (pairs,) in frames, see :func:`lags`.
     """
-    places = subject_places(video.frames)
-    return {"found": np.isfinite(places[..., 0]), "reprojection": reprojection_errors(video, places)}
+    clip = subject_reader().read(_sight(video), video.frames.shape[2])
+    places = clip.places.reshape(*video.frames.shape[:2], 2)
+    return {
+        "found": np.isfinite(places[..., 0]),
+        "reprojection": reprojection_errors(video, _whole(places, clip)),
+        "lag": np.array(lags(places)),
+    }
+
+
+def _sight(video: MultiViewVideo) -> Sight:
+    return subject_reader().look(video.frames.reshape(-1, *video.frames.shape[2:]))
+
+
+def _whole(places: np.ndarray, clip: Reading) -> np.ndarray:
+    """Places (v, t, 2) without those of a subject that is not seen whole."""
+    return np.where(clip.whole.reshape(places.shape[:2])[..., None], places, np.nan)
 
 
 def measure_scene(
@@ -36,26 +52,31 @@ def measure_scene(
     Returns: as :func:`measure`, with
 
         ``halves`` (n,), see :func:`halves_apart`, ``world`` (n,), see :func:`off_the_world`;
-        ``kind`` and ``colour`` (v,) bool, whether they are as asked; ``outline`` (v,), see :func:`outline_width`;
+        ``kind``, ``colour`` and ``gait`` (v,) bool, whether they are as asked;
+        ``outline`` (v,), see :func:`outline_width`;
         ``heading`` (n,) in degrees, see :func:`headings_apart`, of animals; ``lag`` (pairs,) in frames;
         ``elevation`` (v,) in degrees and ``distance`` (v,) in percent: how far the camera in the picture is from where
         it was asked to be.
     """
-    subject, moment = scene.subject, video.num_frames // 2
+    subject, moment, size = scene.subject, video.num_frames // 2, video.frames.shape[2]
     frames, reader = video.frames[:, moment], subject_reader()
-    clip, read = reader.read(video.frames.reshape(-1, *video.frames.shape[2:])), reader.read(frames, among)
+    sight = _sight(video)
+    clip, read = reader.read(sight, size), reader.read(sight[moment :: video.num_frames], size, among)
     places = clip.places.reshape(*video.frames.shape[:2], 2)
+    whole = _whole(places, clip)
     heading = clip.heading_deg.reshape(places.shape[:2])
+    gait = gait_reader().read(sight, len(frames), subject.kind)
     asked, camera_reader = orbit_places(video.c2w()[:, moment]), CameraReader(scene)
     seen = np.stack([camera_reader.read(frame) for frame in frames])
     rises = subject.motion in ("bounce", "jump") and not any(camera.moves for camera in video.rig.cameras)
     return {
         "found": np.isfinite(places[..., 0]),
-        "reprojection": reprojection_errors(video, places),
-        "halves": halves_apart(video, places),
-        "world": off_the_world(video, places, scene) if of_this_scene else np.zeros(0),
+        "reprojection": reprojection_errors(video, whole),
+        "halves": halves_apart(video, whole),
+        "world": off_the_world(video, whole, scene) if of_this_scene else np.zeros(0),
         "kind": read.found & (read.kinds == subject.kind),
         "colour": read.found & (read.colours == subject.colour),
+        "gait": read.found & (gait == subject.motion),
         "heading": headings_apart(video, places, heading) if subject.kind in toyworld.ANIMALS else np.zeros(0),
         "outline": outline_width(frames, reader.masks(frames)),
         "distance": 100 * np.abs(seen[:, 0] / asked[:, 0] - 1),

@@ -26,8 +26,10 @@ WEIGHTS = ASSETS_FOLDER / "subject_reader.safetensors"
 KINDS = tuple(toyworld.SUBJECTS)
 COLOURS = (toyworld.NATURAL, *toyworld.COLOURS)
 SIZE = toyworld.SIZE  # of the pictures that it looks at; others are scaled
+FEATURES = 128  # numbers that say what a subject looks like
 CROP = 48  # pixels of the square that is looked at closely
 AROUND = 1.35  # how much larger than the subject that square is
+ANSWERS = [len(KINDS), len(COLOURS), 2, 2]  # numbers of what is told of a subject: kind, colour, heading, middle
 
 
 def layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -59,10 +61,12 @@ class SubjectFinder(nn.Module):
 
 
 class SubjectClassifier(nn.Module):
-    """What a subject is: crops (n, 4, CROP, CROP), picture and mask -> logits of KINDS and COLOURS, heading (n, 2).
+    """What a subject is: crops (n, 4, CROP, CROP), picture and mask -> logits of KINDS and COLOURS, heading (n, 2)
+    and middle (n, 2).
 
     The heading is the cosine and sine of the angle between where the subject looks and where the camera is, seen from
-    above: (1, 0) looks at the camera, (0, 1) to the right in the picture.
+    above: (1, 0) looks at the camera, (0, 1) to the right in the picture. The middle is the body's: one point of the
+    world whatever the camera, as the middle of an outline is not. It is told in halves of the crop, from its centre.
     """
 
     def __init__(self, width: int = 32):
@@ -70,23 +74,47 @@ class SubjectClassifier(nn.Module):
         self.features = nn.Sequential(
             *(layer(4, width), nn.MaxPool2d(2), layer(width, 2 * width), nn.MaxPool2d(2)),
             *(layer(2 * width, 2 * width), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.2)),
-            *(nn.Linear(2 * width * (CROP // 8) ** 2, 128), nn.GELU()),
+            *(nn.Linear(2 * width * (CROP // 8) ** 2, FEATURES), nn.GELU()),
         )
-        self.heads = nn.Linear(128, len(KINDS) + len(COLOURS) + 2)
+        self.heads = nn.Linear(FEATURES, sum(ANSWERS))
 
     def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return self.heads(self.features(crops)).split([len(KINDS), len(COLOURS), 2], 1)
+        return self.name(self.features(crops))
+
+    def name(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The same of features (n, FEATURES)."""
+        return self.heads(features).split(ANSWERS, 1)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is seen of the subject in n frames.
+
+    windows: (n, 3), see :func:`windows`; share: (n,) of the picture; whole: (n,) bool, whether no edge of the picture
+    cuts it off; features: (n, FEATURES), what it looks like.
+    """
+
+    windows: torch.Tensor
+    share: torch.Tensor
+    whole: torch.Tensor
+    features: torch.Tensor
+
+    def __getitem__(self, frames: slice) -> Sight:
+        """Of some of the frames."""
+        return Sight(self.windows[frames], self.share[frames], self.whole[frames], self.features[frames])
 
 
 @dataclass(frozen=True)
 class Reading:
     """What was read in n pictures; where no subject was found, ``places`` are NaN and the rest means nothing.
 
-    places: the subject's middle in pixels (n, 2); kinds, colours: (n,) names; heading_deg: (n,), see
-    :class:`SubjectClassifier`, -180..180, 0 looks at the camera, 90 to the right in the picture.
+    places: the middle of the subject's body in pixels (n, 2); whole: (n,) bool, whether all of it is in the picture;
+    kinds, colours: (n,) names; heading_deg: (n,), see :class:`SubjectClassifier`, -180..180, 0 looks at the camera, 90
+    to the right in the picture.
     """
 
     places: np.ndarray
+    whole: np.ndarray
     kinds: np.ndarray
     colours: np.ndarray
     heading_deg: np.ndarray
@@ -110,21 +138,26 @@ class SubjectReader(nn.Module):
         return torch.cat([torch.sigmoid(self.finder(pictures(part)))[:, 0] for part in parts]).numpy()
 
     @torch.no_grad()
-    def read(self, frames: np.ndarray, among: Sequence[str] = KINDS) -> Reading:
-        """frames (n, h, w, 3) uint8, square, of any size -> what they show; the kind is the likeliest of ``among``."""
+    def look(self, frames: np.ndarray) -> Sight:
+        """frames (n, h, w, 3) uint8, square, of any size."""
         masks = torch.from_numpy(self.masks(frames))
-        places, area = middles(masks)
-        scale = frames.shape[1] / masks.shape[-1]
-        found = area * (SIZE / masks.shape[-1]) ** 2 >= MIN_PIXELS
-        crops = torch.cat(
-            [
-                crop(pictures(torch.from_numpy(frame[None])), mask[None])
-                for frame, mask in zip(frames, masks, strict=True)
-            ]
-        )
-        kind, colour, heading = (torch.cat(parts) for parts in zip(*map(self.classifier, crops.split(64)), strict=True))
+        around = windows(masks)
+        crops = [
+            crop(pictures(torch.from_numpy(frame[None])), mask[None], window[None])
+            for frame, mask, window in zip(frames, masks, around, strict=True)
+        ]
+        features = [self.classifier.features(part) for part in torch.cat(crops).split(64)]
+        edges = torch.cat([masks[:, [0, -1]].flatten(1), masks[..., [0, -1]].flatten(1)], 1)
+        return Sight(around, area(masks), edges.amax(1) < 0.5, torch.cat(features))
+
+    @torch.no_grad()
+    def read(self, sight: Sight, size: int, among: Sequence[str] = KINDS) -> Reading:
+        """What n frames show, ``size`` pixels wide; the kind is the likeliest of ``among``."""
+        kind, colour, heading, middle = self.classifier.name(sight.features)
+        places = (sight.windows[:, :2] + sight.windows[:, 2:] * middle + 1) * size / 2
         return Reading(
-            np.where(found[:, None].numpy(), places.numpy() * scale, np.nan),
+            np.where((sight.share * SIZE**2 >= MIN_PIXELS)[:, None].numpy(), places.numpy(), np.nan),
+            sight.whole.numpy(),
             np.array(among)[kind[:, [KINDS.index(name) for name in among]].argmax(1)],
             np.array(COLOURS)[colour.argmax(1)],
             torch.rad2deg(torch.atan2(heading[:, 1], heading[:, 0])).numpy(),
@@ -138,27 +171,28 @@ def pictures(frames: torch.Tensor) -> torch.Tensor:
     )
 
 
-def middles(masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Centres (n, 2) and areas (n,) in pixels of masks (n, h, w) in 0..1."""
-    sure = ((masks - 0.25) / 0.5).clamp(0, 1)
-    area = sure.sum((1, 2))
-    rows, columns = torch.arange(masks.shape[1]) + 0.5, torch.arange(masks.shape[2]) + 0.5
-    centre = torch.stack([(sure.sum(1) * columns).sum(1), (sure.sum(2) * rows).sum(1)], 1)
-    return centre / area.clamp(min=1e-3)[:, None], area
+def area(masks: torch.Tensor) -> torch.Tensor:
+    """Shares (n,) of pictures that masks (n, h, w) in 0..1 surely cover."""
+    return ((masks - 0.25) / 0.5).clamp(0, 1).mean((1, 2))
 
 
-def crop(frames: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """What is in and around masks (n, h, w), scaled to one size: pictures (n, 3, SIZE, SIZE) -> (n, 4, CROP, CROP)."""
-    size = masks.shape[-1]
-    sure = masks > 0.4
-    windows = []
-    for shown in sure:
+def windows(masks: torch.Tensor) -> torch.Tensor:
+    """Squares around masks (n, size, size): centres and half sides (n, 3), in halves of a picture, from its middle."""
+    size, found = masks.shape[-1], []
+    for shown in masks > 0.4:
         rows, columns = shown.nonzero(as_tuple=True)
         edges = [(int(line.min()), int(line.max()) + 1) if len(line) else (0, size) for line in (columns, rows)]
-        half = AROUND * max(high - low for low, high in edges) / size  # in units of half a picture
-        x, y = ((low + high) / size - 1 for low, high in edges)
-        windows.append([[half, 0, x], [0, half, y]])
-    grid = nn.functional.affine_grid(torch.tensor(windows), [len(windows), 4, CROP, CROP], align_corners=False)
+        half = AROUND * max(high - low for low, high in edges) / size
+        found.append([*((low + high) / size - 1 for low, high in edges), half])
+    return torch.tensor(found)
+
+
+def crop(frames: torch.Tensor, masks: torch.Tensor, around: torch.Tensor) -> torch.Tensor:
+    """What windows (n, 3) of pictures (n, 3, SIZE, SIZE) and of masks (n, h, w) show: (n, 4, CROP, CROP)."""
+    x, y, half = around.unbind(1)
+    none = torch.zeros_like(x)
+    turns = torch.stack([torch.stack([half, none, x], 1), torch.stack([none, half, y], 1)], 1)
+    grid = nn.functional.affine_grid(turns, [len(turns), 4, CROP, CROP], align_corners=False)
     planes = torch.cat([frames, nn.functional.interpolate(masks[:, None], (SIZE, SIZE), mode="bilinear")], 1)
     return nn.functional.grid_sample(planes, grid, align_corners=False, padding_mode="border")
 
@@ -172,5 +206,7 @@ def subject_reader() -> SubjectReader:
 
 
 def subject_places(frames: np.ndarray) -> np.ndarray:
-    """The subject's middle in every frame: frames (v, t, h, w, 3) -> pixels (v, t, 2), NaN where it is not found."""
-    return subject_reader().read(frames.reshape(-1, *frames.shape[2:])).places.reshape(*frames.shape[:2], 2)
+    """Where the subject's middle is in frames (v, t, h, w, 3): pixels (v, t, 2), NaN where it is not found."""
+    reader = subject_reader()
+    sight = reader.look(frames.reshape(-1, *frames.shape[2:]))
+    return reader.read(sight, frames.shape[2]).places.reshape(*frames.shape[:2], 2)

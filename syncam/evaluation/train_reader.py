@@ -1,7 +1,8 @@
-"""Trains the subject reader on renders: ``python -m syncam.evaluation.train_reader [ROUND]``, half an hour of one core.
+"""Trains the readers on renders: ``python -m syncam.evaluation.train_reader [ROUND | gait]``, half an hour of a core.
 
-Round 0 begins with nothing; any other goes on from the shipped weights, with scenes of its own, and trains only the
-network that looks at what was found. All kinds of subjects are seen equally often, whatever models are trained on.
+Of the subject reader, round 0 begins with nothing; any other goes on from the shipped weights, with scenes of its own,
+and trains only the network that looks at what was found. The gait reader is trained on what the shipped subject reader
+sees. All kinds of subjects are seen equally often, whatever models are trained on.
 """
 
 from __future__ import annotations
@@ -17,14 +18,33 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from syncam import toyworld
+from syncam.cameras import Intrinsics
+from syncam.evaluation.agreement import MIN_PIXELS
 from syncam.evaluation.damage import MAX_BLUR, blurred, broken, rippled
-from syncam.evaluation.subject_reader import COLOURS, KINDS, WEIGHTS, SubjectReader, crop, pictures, subject_reader
+from syncam.evaluation.gait_reader import GAITS, GaitReader, over_time
+from syncam.evaluation.gait_reader import WEIGHTS as GAIT_WEIGHTS
+from syncam.evaluation.subject_reader import (
+    COLOURS,
+    KINDS,
+    SIZE,
+    SubjectReader,
+    area,
+    crop,
+    pictures,
+    subject_reader,
+    windows,
+)
+from syncam.evaluation.subject_reader import WEIGHTS as SUBJECT_WEIGHTS
 
 MOMENTS = 2  # pictures of each scene
 
 
 def draw(seed: str) -> tuple[torch.Tensor, ...]:
-    """Pictures of one scene: frames (n, 128, 128, 3), sound and damaged; masks (n, 64, 64); kind, colour, heading."""
+    """Pictures of one scene, sound and damaged, and what they show.
+
+    Returns: frames (n, 128, 128, 3); masks (n, 64, 64); kinds, colours (n,); headings (n, 2); where the body's middle
+    is, (n, 2), in halves of a picture, from the picture's.
+    """
     rng = random.Random(seed)
     scene = toyworld.Scene.sample(rng, kind=rng.choice(KINDS))
     times = np.array([rng.random() for _ in range(MOMENTS)])
@@ -32,6 +52,8 @@ def draw(seed: str) -> tuple[torch.Tensor, ...]:
     layers = toyworld.render_layers(scene, c2w, times=times)
     middle, yaw = scene.trajectory(times)
     to_camera = c2w[0, :, :2, 3] - middle[:, :2]
+    lens = Intrinsics.from_hfov(toyworld.HFOV_DEG, 2, 2)  # a picture two pixels wide is two halves wide
+    places = torch.from_numpy(lens.project(middle, c2w)[0] - 1).float()
     heading = torch.from_numpy(yaw - np.arctan2(to_camera[:, 1], to_camera[:, 0])).float()
     masks = nn.functional.avg_pool2d(torch.from_numpy(layers.coverage[0]), 2)
     subject, frames = scene.subject, []
@@ -46,15 +68,16 @@ def draw(seed: str) -> tuple[torch.Tensor, ...]:
         torch.full((number,), KINDS.index(subject.kind)),
         torch.full((number,), COLOURS.index(subject.colour)),
         torch.stack([heading.cos(), heading.sin()], 1).repeat_interleave(2, 0),
+        places.repeat_interleave(2, 0),
     )
 
 
-def train_reader(round: int = 0, num_scenes: int = 2000, find_epochs: int = 4, name_epochs: int = 12) -> SubjectReader:
+def train_reader(round: int = 0, num_scenes: int = 4000, find_epochs: int = 4, name_epochs: int = 12) -> SubjectReader:
     """A reader, the same every time on one machine."""
     torch.manual_seed(round)
     drawn = tqdm(range(num_scenes), desc="scenes", mininterval=10)
     scenes = [draw(f"reader {round} {number}") for number in drawn]
-    frames, masks, kinds, colours, headings = (torch.cat(parts) for parts in zip(*scenes, strict=True))
+    frames, masks, kinds, colours, headings, places = (torch.cat(parts) for parts in zip(*scenes, strict=True))
     reader = subject_reader().train() if round else SubjectReader()
 
     def find(batch: torch.Tensor) -> torch.Tensor:
@@ -66,21 +89,53 @@ def train_reader(round: int = 0, num_scenes: int = 2000, find_epochs: int = 4, n
     if not round:
         _descend(reader.finder, find, len(frames), find_epochs, "finder")
     found = torch.cat([torch.from_numpy(reader.masks(part.numpy())) for part in frames.split(64)])
-    crops = torch.cat([crop(pictures(frames[at : at + 64]), found[at : at + 64]) for at in range(0, len(frames), 64)])
+    around = windows(found)
+    parts = zip(*(part.split(64) for part in (frames, found, around)), strict=True)
+    crops = torch.cat([crop(pictures(frame), mask, window) for frame, mask, window in parts])
+    middles = (places - around[:, :2]) / around[:, 2:]
+    seen = (area(found) * SIZE**2 >= MIN_PIXELS)[:, None] & (middles.abs() < 2)
 
     def name(batch: torch.Tensor) -> torch.Tensor:
-        crops_seen, heading = crops[batch], headings[batch]
+        crops_seen, heading, middle = crops[batch], headings[batch], middles[batch]
         if torch.rand(()) < 0.5:  # what looks to the right looks to the left in a mirror
             crops_seen, heading = crops_seen.flip(-1), heading * torch.tensor([1.0, -1.0])
+            middle = middle * torch.tensor([-1.0, 1.0])
         crops_seen = crops_seen + 0.03 * torch.randn_like(crops_seen)
-        kind, colour, told = reader.classifier(crops_seen)
+        kind, colour, told, place = reader.classifier(crops_seen)
         return (
             nn.functional.cross_entropy(kind, kinds[batch])
             + 0.5 * nn.functional.cross_entropy(colour, colours[batch])
             + 2 * (told - heading).square().sum(1).mean()
+            + 4 * ((place - middle).abs() * seen[batch]).mean()
         )
 
     _descend(reader.classifier, name, len(frames), name_epochs, "classifier")
+    return reader.eval()
+
+
+def draw_clip(seed: str) -> tuple[torch.Tensor, int]:
+    """What the shipped subject reader sees in a clip, sound or damaged: (INPUTS, t), and which of GAITS it shows."""
+    rng = random.Random(seed)
+    scene = toyworld.Scene.sample(rng, kind=rng.choice(KINDS))
+    video = toyworld.record(scene, toyworld.sample_rig(rng, 1, moving=0.3))
+    frames, damage, deviation = video.frames[0], rng.choice(("", "blur", "ripple")), rng.uniform(0, MAX_BLUR)
+    if damage:
+        frames = np.stack([blurred(one, deviation) if damage == "blur" else rippled(one, rng) for one in frames])
+    return over_time(subject_reader().look(frames), 1)[0], GAITS.index(scene.subject.motion)
+
+
+def train_gait_reader(num_clips: int = 2000, epochs: int = 40) -> GaitReader:
+    """A reader, the same every time on one machine."""
+    torch.manual_seed(0)
+    drawn = [draw_clip(f"gait {number}") for number in tqdm(range(num_clips), desc="clips", mininterval=10)]
+    seen, gaits = torch.stack([clip for clip, _ in drawn]), torch.tensor([gait for _, gait in drawn])
+    reader = GaitReader()
+
+    def name(batch: torch.Tensor) -> torch.Tensor:
+        clips = seen[batch] + 0.1 * torch.randn_like(seen[batch])
+        return nn.functional.cross_entropy(reader(clips), gaits[batch])
+
+    _descend(reader, name, num_clips, epochs, "gait reader")
     return reader.eval()
 
 
@@ -101,5 +156,8 @@ def _descend(network: nn.Module, loss_of, number: int, epochs: int, name: str) -
 
 
 if __name__ == "__main__":
-    trained = train_reader(int(sys.argv[1])) if len(sys.argv) > 1 else train_reader()
-    save_file({name: value.half() for name, value in trained.state_dict().items()}, WEIGHTS)
+    asked = sys.argv[1] if len(sys.argv) > 1 else "0"
+    trained, path = (
+        (train_gait_reader(), GAIT_WEIGHTS) if asked == "gait" else (train_reader(int(asked)), SUBJECT_WEIGHTS)
+    )
+    save_file({name: value.half() for name, value in trained.state_dict().items()}, path)

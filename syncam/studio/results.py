@@ -104,7 +104,6 @@ def measured(result: MultiViewVideo) -> dict:
     seen = {"subject_found_percent": round(100 * float(figures["found"].mean()), 1)}
     if len(figures["reprojection"]):
         seen["reprojection_error_percent_of_width"] = round(float(figures["reprojection"].mean()), 2)
-    lags = measures.lags(measures.subject_places(result.frames))
-    if lags and not {"bouncing", "jumping", "hopping"}.isdisjoint(words):
-        seen["lag_frames"] = round(float(np.abs(lags).mean()), 1)
+    if len(figures["lag"]) and not {"bouncing", "jumping", "hopping"}.isdisjoint(words):
+        seen["lag_frames"] = round(float(np.abs(figures["lag"]).mean()), 1)
     return {"measured": seen}
