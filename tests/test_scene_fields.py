@@ -9,7 +9,7 @@ from torch import nn
 
 from syncam import toyworld
 from syncam.backbones.scene_codec import in_a_latent
-from syncam.backbones.scene_decoder import CAMERA_UNIT_M, camera_of, cubics, directions, fit_directions
+from syncam.backbones.scene_decoder import CAMERA_UNIT_M, Grid, camera_of, directions, fit_directions
 from syncam.cameras import Rig
 from syncam.toyworld import fields, places, renderer
 
@@ -59,7 +59,7 @@ def test_rays_of_a_picture_are_found_between_cells_and_under_noise(c2w, scene):
     to_body = np.stack([cosine, sine, zero, -sine, cosine, zero, zero, zero, zero + 1], -1).reshape(-1, 3, 3)
     camera = np.einsum("tij,vtj->vti", to_body, c2w[:, :, :3, 3] - middle) / movement.scale
     rays = np.einsum("tij,vthwj->vthwi", to_body, [renderer.rays_of(torch.tensor(v).float(), 64) for v in c2w])
-    pixels = cubics(64, 64, told.device)
+    pixels = Grid(64, 64, told.device).pixels
     for noise in (0.0, 0.1):
         noisy = told + noise * torch.randn(told.shape, generator=torch.Generator().manual_seed(0))
         ways = fit_directions(noisy[:, 3:])

@@ -26,7 +26,7 @@ from syncam.multiview import camera_features
 from syncam.pipeline import Pipeline
 from syncam.shot import Shot
 from syncam.training.carry_over import carry_over
-from syncam.training.codec import RayLoss, ReadLoss, pictures_of, rays_of
+from syncam.training.codec import DrawLoss, ReadLoss, pictures_of, scene_of
 from syncam.training.config import EmbeddedConfig
 from syncam.training.embedded import train_embedded
 from syncam.training.latents import (
@@ -98,14 +98,14 @@ def test_the_codec_learns_from_renders_and_its_latents_stay_as_they_are(start, m
     config = start("codec", **options, codec_steps=60)
     after = SceneCodec.from_pretrained(config.out / "model" / "vae")
     assert torch.equal(before.basis, after.basis) and torch.equal(before.back, after.back)
-    for name, observe, loss in (("decoder", rays_of, RayLoss), ("encoder", pictures_of, ReadLoss)):
+    for name, observe, loss in (("decoder", scene_of, DrawLoss), ("encoder", pictures_of, ReadLoss)):
         shown = [part.float() for part in observe(before, random.Random(f"{name} 0 0"))]
         old, new = (loss(codec)(*shown).item() for codec in (before, after))
         assert new < 0.8 * old
     verify_checksums(config.out / "model")
     start("codec", **options, codec_steps=60)
     again = SceneCodec.from_pretrained(config.out / "model" / "vae")
-    assert torch.equal(again.decoder.subject.leave.weight, after.decoder.subject.leave.weight)
+    assert torch.equal(again.decoder.stage.leave.weight, after.decoder.stage.leave.weight)
 
 
 def test_a_close_up_holds_the_subject_and_the_rays_of_its_latents():

@@ -35,12 +35,14 @@ class SceneCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]  # the two disa
     A latent describes a cell of 32 x 32 pixels in four frames: how its rays pass the subject's body and through the
     world, how the joints are bent, what the subject is, where it heads, and which place this is. None of that has
     edges, so few numbers hold it: the principal components (``basis``, ``back`` and ``mean``) of what the renderer
-    knows, see :mod:`syncam.toyworld.fields`. From them a network draws frames of any size, edges and all, and another
-    reads them from frames.
+    knows, see :mod:`syncam.toyworld.fields`. From them a decoder draws frames of any size, edges and all, and an
+    encoder reads them from frames.
 
     The first frame is coded as if it stood still for four. Of the configuration: ``numbers``, how many numbers each
     field has at a point of a frame; ``channel_std``, the deviations of the latents' channels, the strongest first;
-    ``sun``, the direction to it; ``ground_m``, the ground's height; ``shadow``, how much darker it is in full shadow.
+    ``bodies``, of each kind of subject its parts, see :class:`syncam.backbones.scene_decoder.BodyNetwork`; ``sun``, the
+    direction to it; ``ground_m``, the ground's height; ``shadow``, how much darker it is in full shadow, and
+    ``shadow_edge_m``, over what width that begins.
     """
 
     PREVIEW_SCALE = 0.5  # of the sides of a frame, for a quarter of the cost
@@ -52,9 +54,11 @@ class SceneCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]  # the two disa
         z_dim: int = Z_DIM,
         *,
         numbers: dict[str, int],
+        bodies: list[list[tuple[int, float, bool]]],
         sun: tuple[float, ...],
         ground_m: float,
         shadow: float,
+        shadow_edge_m: float,
         scale_factor_spatial: int = CELL,
         scale_factor_temporal: int = FRAMES_PER_LATENT,
         latents_mean: list[float] | None = None,
@@ -70,7 +74,7 @@ class SceneCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]  # the two disa
         )
         self.mean = nn.Parameter(torch.zeros(sum(self.sizes)), requires_grad=False)
         self.encoder = Encoder(z_dim, scale_factor_temporal)
-        self.decoder = Decoder(numbers, sun, ground_m, shadow)
+        self.decoder = Decoder(numbers, bodies, sun, ground_m, shadow, shadow_edge_m)
 
     def encode(self, video: torch.Tensor, return_dict: bool = True):
         """video (b, 3, 4k+1, h, w) in -1..1 -> latents (b, z, k+1, h/32, w/32)."""

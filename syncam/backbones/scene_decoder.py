@@ -9,47 +9,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
 from einops import rearrange
 from torch import nn
 
+from syncam.raycasting import Body, cast, in_light, shadow
+
 COMMON = ("pose", "kind", "coat", "heading", "place", "floor", "sky")
 LASTING = ("kind", "coat", "place", "floor", "sky")  # of these, the same in a whole clip
 NEARNESS = 4.0  # squared distance from a subject's middle, in its own units, beyond which distances are drawn in
-REACH = 2.0  # distance from a subject's middle, in its own units, within which all of it is
 CAMERA_UNIT_M = 5.0  # of where a camera stands
 RAYS_AT_ONCE = 2048
 PARALLEL = 1e-4  # keeps rays that nearly are parallel from meeting nowhere
-UNSEEN = -5.0  # the logarithm of the odds that a ray meets something
-POINTS = 7  # along a ray, that the subject's network is told
-SUBJECT_INPUTS, STAGE_INPUTS = 6 + POINTS * 24, 44
+REACH = 2.0  # distance from a subject's middle, in its own units, within which all of it is
+STAGE_INPUTS = 44
+PART_NUMBERS = 18  # that say where a part is (3), how it is turned and stretched (9), its colour and its patches' (6)
+MAX_PARTS = 40
+Parts = Sequence[tuple[int, float, bool]]  # of a kind of subject: form, taper and whether patches may be on it
 
 
 class Decoder(nn.Module):
-    """Fields -> frames: two networks say what a ray shows, one of the subject, one of the place.
+    """Fields -> frames: a network for each kind of subject says where its parts are, one what a ray shows of the place.
 
-    The subject's also says where its shadow is: a point of the ground is in shadow if the ray from there to the sun
-    meets the subject. Nothing is learned of cells and pixels, so a frame can have any size.
+    Nothing is learned of cells and pixels, so a frame can have any size.
     """
 
-    COARSE = 4  # pixels along each side of the squares of which one ray says whether they need a closer look
-    COARSE_SHADOW = 3  # the same of shadows, which are soft
-    LEAST = 0.02  # how likely the subject must be there for that
-    SHARPER, SOFTER = 1.5, 0.6  # than learned, are a subject's edges and those of its shadow
+    SAMPLES = 2  # rays of a pixel along each side, where there may be a subject
     STILL = 0.015  # of directions and CAMERA_UNIT_M: a camera that moves no more in a clip stands still
 
-    def __init__(self, numbers: dict[str, int], sun: Sequence[float], ground_m: float, shadow: float):
+    def __init__(
+        self,
+        numbers: dict[str, int],
+        bodies: Sequence[Parts],
+        sun: Sequence[float],
+        ground_m: float,
+        shadow: float,
+        shadow_edge_m: float,
+    ):
         super().__init__()
-        self.sun, self.ground_m, self.darkness = sun, ground_m, shadow
+        if len(bodies) != numbers["kind"]:
+            raise ValueError(f"of {numbers['kind']} kinds of subjects the parts of {len(bodies)} are told")
+        self.sun, self.ground_m, self.darkness, self.shadow_edge_m = sun, ground_m, shadow, shadow_edge_m
         ends = dict(zip(COMMON, accumulate(numbers[name] for name in COMMON), strict=True))
-        kind, place = (slice(ends[name] - numbers[name], ends[name]) for name in ("kind", "place"))
-        self.subject = RayNetwork(SUBJECT_INPUTS, ends[COMMON[-1]], kind, 96)
-        nn.init.zeros_(self.subject.leave.weight)
-        nn.init.constant_(self.subject.leave.bias, UNSEEN)  # what has learned nothing shows nothing
+        self.bodies = nn.ModuleList(BodyNetwork(numbers["pose"] + numbers["coat"], parts) for parts in bodies)
+        place = slice(ends["place"] - numbers["place"], ends["place"])
         self.stage = RayNetwork(STAGE_INPUTS, ends[COMMON[-1]], place, 64)
+        self.light = nn.Linear(numbers["place"] + numbers["sky"], 1)  # of the sky, 0..1
 
     def forward(self, fields: dict[str, torch.Tensor], height: int, width: int) -> torch.Tensor:
         """Fields of one view, (t, n, y, x) each -> (3, t, height, width)."""
@@ -57,23 +64,23 @@ class Decoder(nn.Module):
         for name in LASTING:
             known[name] = known[name].mean(0, keepdim=True).expand_as(known[name])
         code, view = torch.cat(list(known.values()), -1), self._steadied(fields["view"])
-        grids = [Grid.of(height, width, part, view.device) for part in (1, self.COARSE, self.COARSE_SHADOW)]
-        stages = self._stages(view, code[: len(view)], grids[0])
-        ways = fit_directions(fields["ray"][:, 3:])
-        origins = camera_of(fields["ray"], ways)
-        cameras = zip(origins.split(1), ways.split(1), strict=True)  # as the subject sees them
-        moments = zip(stages.expand(len(code), -1, -1), cameras, code.split(1), known["heading"], strict=True)
-        frames = torch.stack([self._frame(*moment, *grids) for moment in moments])
+        grid = Grid(height, width, view.device)
+        stages = self._stages(view, code[: len(view)], grid).expand(len(code), -1, -1)
+        if code.is_meta:  # where only costs are counted; those of casting rays depend on what is seen
+            frames = stages[..., :3]
+        else:
+            ways = fit_directions(fields["ray"][:, 3:])
+            cameras = zip(camera_of(fields["ray"], ways)[:, 0], ways.split(1), strict=True)
+            light = self.light(torch.cat([known["place"], known["sky"]], -1))
+            moments = zip(stages, cameras, self.subject(known), known["heading"], light, strict=True)
+            frames = torch.stack([self._frame(grid, *moment) for moment in moments])
         return rearrange(frames, "t (h w) c -> c t h w", h=height)
 
-    def see_subject(self, layers: list[Layer], nearest: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-        """What rays show of the subject, in its own frame and size.
-
-        Args: layers of ``subject`` for a code; nearest (b, n, 3), the rays' points nearest to the subject's middle;
-            direction (b, n, 3).
-        Returns: (b, n, 4): the logarithm of the odds that they meet it, and the colour they meet.
-        """
-        return _in_pieces(lambda *rays: self.subject.run(layers, subject_inputs(*rays)), nearest, direction)
+    def subject(self, known: dict[str, torch.Tensor]) -> list[Body]:
+        """The subject at each moment, in its own frame and size; it is of the kind that is likeliest in the clip."""
+        network = self.bodies[int(known["kind"].mean(0).argmax())]
+        assert isinstance(network, BodyNetwork)
+        return network.at(torch.cat([known["pose"], known["coat"]], -1))
 
     def see_stage(self, layers: list[Layer], origin_m: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
         """What rays in the world, (b, n, 3), show of the place; layers of ``stage`` for a code.
@@ -104,62 +111,47 @@ class Decoder(nn.Module):
         cameras = zip(*(part.split(1) for part in (origin_m, direction, code)), strict=True)
         return torch.cat([self.see_stage(self.stage.layers(code), *rays) for *rays, code in cameras])
 
-    def _frame(self, stage, camera, code, heading, fine: Grid, coarse: Grid, shadow: Grid) -> torch.Tensor:
+    def _frame(self, grid: Grid, stage, camera, body: Body, heading, light) -> torch.Tensor:
         """One frame (height width, 3): the place, in shadow where there is one, and before it the subject."""
-        (origin, ways), layers = camera, self.subject.layers(code)
-        shown = self._near_subject(layers, camera, coarse, fine)
-        direction = directions(ways, fine.pixels[shown])
-        seen = self.see_subject(layers, nearest_point(origin, direction), direction)[0]
-        dark = stage[:, 3:].clamp(0, 1) * self._shadow(layers, camera, heading, shadow, fine)[:, None]
-        picture = (stage[:, :3] + 1) * (1 - self.darkness * dark) - 1
-        behind, inside = picture[shown], torch.sigmoid(self.SHARPER * seen[:, :1])
-        return picture.index_copy(0, shown, behind + (seen[:, 1:] - behind) * inside)
-
-    def _near_subject(self, layers, camera, coarse: Grid, fine: Grid) -> torch.Tensor:
-        """Numbers of the pixels where the subject may be."""
-        origin, ways = camera
-        direction = directions(ways, coarse.pixels)
-        nearest = nearest_point(origin, direction)
-        near = _where(nearest.norm(dim=-1)[0] < REACH)
-        seen = self.see_subject(layers, nearest[:, near], direction[:, near])[0, :, 0]
-        maybe = coarse.picture(near, torch.sigmoid(seen))
-        return _where(fine.enlarged(nn.functional.max_pool2d(maybe, 3, 1, 1), "nearest") > self.LEAST)
-
-    def _shadow(self, layers, camera, heading, coarse: Grid, fine: Grid) -> torch.Tensor:
-        """How deep in shadow the ground is, (height width,) in 0..1; shadows are soft, so few rays are enough."""
-        origin, ways = camera
+        origin, ways = camera  # as the subject sees them
+        rays = directions(ways, grid.pixels)[0]
         sun = to_body(nn.functional.normalize(heading[:2], dim=0)) @ heading.new_tensor(self.sun)
+        dark = stage[:, 3:].clamp(0, 1) * self._shadow(body, origin, rays, sun, heading)[:, None]
+        picture = (stage[:, :3] + 1) * (1 - self.darkness * dark) - 1
+
+        def fine(pixels: torch.Tensor) -> torch.Tensor:
+            return directions(ways, grid.samples(pixels, self.SAMPLES).flatten(0, 1))[0].unflatten(0, (len(pixels), -1))
+
+        pixels, hit, colour, _ = cast(body, origin, rays, (rays[1] - rays[0]).norm(), fine, sun)
+        covered = (hit >= 0).to(picture).mean(1)[:, None]
+        shown = 2 * in_light(light) * colour.mean(1) - covered
+        return picture.index_copy(0, pixels, picture[pixels] * (1 - covered) + shown)
+
+    def _shadow(self, body: Body, origin, rays, sun, heading) -> torch.Tensor:
+        """How deep in the subject's shadow the ground is that rays (n, 3) meet: (n,) in 0..1."""
         size, middle_m = (1 + heading[2]).clamp(min=0.1), heading[3]
-        direction = directions(ways, coarse.pixels)
-        falls = (origin[..., 2:] + (middle_m - self.ground_m) / size) / direction[..., 2:].clamp(max=-0.02)
-        passing = nearest_point(origin - falls * direction, sun)
-        near = _where((direction[0, :, 2] < 0) & (passing[0].norm(dim=-1) < REACH))
-        seen = self.see_subject(layers, passing[:, near], -sun.expand(1, len(near), 3))[0, :, 0]
-        dark = coarse.picture(near, torch.sigmoid(self.SOFTER * seen))
-        return fine.enlarged(nn.functional.avg_pool2d(dark, 3, 1, 1), "bilinear")
+        depth = (origin[2] + (middle_m - self.ground_m) / size) / rays[:, 2].clamp(max=-0.02)
+        ground = origin - depth[:, None] * rays
+        passing = nearest_point(ground, sun).norm(dim=-1)
+        near = ((rays[:, 2] < 0) & (passing < REACH)).nonzero()[:, 0]
+        deep = shadow(body, ground[near], sun, self.shadow_edge_m / size)
+        return torch.zeros_like(depth).index_copy(0, near, deep)
 
 
-@dataclass(frozen=True)
 class Grid:
-    """The pixels of a frame, or of a smaller one: how many, and the cubics (n, 10) of their places."""
+    """The pixels of a frame, by their numbers, row by row; places as cubics, see :func:`cubics`."""
 
-    height: int
-    width: int
-    pixels: torch.Tensor
+    def __init__(self, height: int, width: int, device: torch.device):
+        self.height, self.width = height, width
+        self.pixels = self.samples(torch.arange(height * width, device=device), 1)[:, 0]
 
-    @classmethod
-    def of(cls, height: int, width: int, part: int, device: torch.device) -> Grid:
-        """The pixels of a frame that is smaller by a whole number."""
-        height, width = -(-height // part), -(-width // part)
-        return cls(height, width, cubics(height, width, device))
-
-    def picture(self, at: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Values (m,) of the pixels with numbers at (m,), and 0 elsewhere: (1, 1, height, width)."""
-        return values.new_zeros(self.height * self.width).index_copy(0, at, values).view(1, 1, self.height, self.width)
-
-    def enlarged(self, picture: torch.Tensor, mode: str) -> torch.Tensor:
-        """A smaller picture (1, 1, h, w) in this size: (height width,)."""
-        return nn.functional.interpolate(picture, (self.height, self.width), mode=mode).flatten()
+    def samples(self, pixels: torch.Tensor, number: int) -> torch.Tensor:
+        """Samples of pixels (m,), so many along each side: (m, number^2, 10)."""
+        within = (torch.arange(number, device=pixels.device) + 0.5) / number
+        row, column = torch.div(pixels, self.width, rounding_mode="floor"), pixels % self.width
+        y = (row[:, None] + within) / self.height
+        x = (column[:, None] + within) / self.width
+        return cubics(y[:, :, None].expand(-1, -1, number).flatten(1), x[:, None].expand(-1, number, -1).flatten(1))
 
 
 def _in_pieces(see: Callable[..., torch.Tensor], *rays: torch.Tensor) -> torch.Tensor:
@@ -168,14 +160,46 @@ def _in_pieces(see: Callable[..., torch.Tensor], *rays: torch.Tensor) -> torch.T
     return torch.cat([see(*piece) for piece in pieces], 1)
 
 
-def _where(condition: torch.Tensor) -> torch.Tensor:
-    """Numbers of the places (n,) that meet a condition; a quarter of them where only costs are counted."""
-    if condition.is_meta:
-        return torch.arange(len(condition) // 4, device=condition.device)
-    return condition.nonzero()[:, 0]
-
-
 Layer = tuple[torch.Tensor, torch.Tensor]  # weights (b, in, out) and bias (b, 1, out)
+
+
+class BodyNetwork(nn.Module):
+    """Where the parts of a kind of subject are, told by how its joints are bent, and how they are coloured by its coat.
+
+    Args: told, how many numbers say that; parts, what they are.
+    Raises: ValueError if these are no parts.
+    """
+
+    WIDTH = 96
+    form: torch.Tensor
+    taper: torch.Tensor
+    spotted: torch.Tensor
+
+    def __init__(self, told: int, parts: Parts):
+        super().__init__()
+        if not 0 < len(parts) <= MAX_PARTS or any(len(part) != 3 for part in parts):
+            raise ValueError(f"a subject has 1 to {MAX_PARTS} parts, each with form, taper and patches")
+        form, taper, spotted = zip(*parts, strict=True)
+        for name, values in (("form", form), ("taper", taper), ("spotted", spotted)):
+            self.register_buffer(name, torch.tensor(values), persistent=False)
+        width, numbers = self.WIDTH, PART_NUMBERS * len(parts)
+        hidden = [layer for _ in range(2) for layer in (nn.Linear(width, width), nn.SiLU())]
+        last = nn.Linear(width, numbers)
+        self.layers = nn.Sequential(nn.Linear(told, width), nn.SiLU(), *hidden, last)
+        nn.init.zeros_(last.weight)
+        with torch.no_grad():  # what has learned nothing shows next to nothing
+            last.bias.copy_(nn.functional.pad(1e-3 * torch.eye(3).flatten(), (3, 6)).repeat(len(parts)))
+
+    def forward(self, told: torch.Tensor) -> torch.Tensor:
+        """told (t, n) -> (t, p, PART_NUMBERS)."""
+        return self.layers(told).unflatten(-1, (-1, PART_NUMBERS))
+
+    def at(self, told: torch.Tensor) -> list[Body]:
+        """The body at moments that told (t, n) says of."""
+        centre, stretch, colour, patches = self(told).split([3, 9, 3, 3], -1)
+        to_unit = torch.linalg.inv_ex(stretch.unflatten(-1, (3, 3)))[0]
+        moments = zip(to_unit, centre, colour, patches, strict=True)
+        return [Body(turn, at, self.form, self.taper, paint, spots, self.spotted) for turn, at, paint, spots in moments]
 
 
 class RayNetwork(nn.Module):
@@ -224,14 +248,6 @@ class RayNetwork(nn.Module):
         return torch.baddbmm(bias, x, weight)
 
 
-def subject_inputs(nearest: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    """Rays past a body, (..., 3) and (..., 3) in its own frame and size -> (..., SUBJECT_INPUTS): where they pass, and
-    points along them as waves of four lengths."""
-    along = torch.linspace(-1.05, 1.05, POINTS, device=nearest.device)[:, None]
-    points = nearest[..., None, :] + along * direction[..., None, :]
-    return torch.cat([nearest, direction, waves(points, 4, math.pi / 2).flatten(-2)], -1)
-
-
 def stage_inputs(origin_m: torch.Tensor, direction: torch.Tensor, ground_m: float) -> torch.Tensor:
     """Rays in the world -> (..., STAGE_INPUTS): where they meet the ground, in waves, and, for the skyline, their
     azimuth and rise in finer ones."""
@@ -275,7 +291,7 @@ def fit_directions(told: torch.Tensor) -> torch.Tensor:
 
     What a cell says of its own is not trusted: directions vary smoothly.
     """
-    return torch.linalg.pinv(cubics(told.shape[-2], told.shape[-1], told.device)) @ told.flatten(2).mT
+    return torch.linalg.pinv(Grid(told.shape[-2], told.shape[-1], told.device).pixels) @ told.flatten(2).mT
 
 
 def directions(ways: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
@@ -289,7 +305,7 @@ def camera_of(rays: torch.Tensor, ways: torch.Tensor) -> torch.Tensor:
 
     Args: ways (b, 10, 3), their directions, fitted.
     """
-    there = directions(ways, cubics(rays.shape[-2], rays.shape[-1], rays.device))
+    there = directions(ways, Grid(rays.shape[-2], rays.shape[-1], rays.device).pixels)
     told = rays[:, :3].flatten(2).mT
     close = (1 - told.square().sum(-1, keepdim=True) / NEARNESS).clamp(min=0.02)  # 1: through the subject's middle
     weight = close.square()
@@ -300,8 +316,7 @@ def camera_of(rays: torch.Tensor, ways: torch.Tensor) -> torch.Tensor:
     return torch.linalg.solve(square, (weight * across).sum(1))[:, None]
 
 
-def cubics(height: int, width: int, device: torch.device) -> torch.Tensor:
-    """All products of up to three coordinates at the middles of pixels: (height width, 10)."""
-    y, x = ((2 * torch.arange(side, device=device) + 1) / side - 1 for side in (height, width))
-    y, x = (grid.flatten() for grid in torch.meshgrid(y, x, indexing="ij"))
+def cubics(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """All products of up to three coordinates, each 0..1 across a picture: (..., 10)."""
+    y, x = 2 * y - 1, 2 * x - 1
     return torch.stack([y**i * x**j for i in range(4) for j in range(4 - i)], -1)

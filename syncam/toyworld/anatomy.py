@@ -9,9 +9,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from syncam.raycasting import CONE, ELLIPSOID
+
 Colour = tuple[float, float, float]  # red, green, blue in 0..1
 
-ELLIPSOID, CONE, BOX = range(3)  # a part's form, before its radii stretch it: of radius 1, or in the cube of side 2
 WHITE, BLACK, ORANGE = (0.95, 0.95, 0.93), (0.07, 0.07, 0.08), (0.98, 0.55, 0.10)
 
 
@@ -20,8 +21,9 @@ class Part:
     """One closed-form body.
 
     label: which part of the subject it is, of ``LABELS``; joint: what moves it; centre, radii: metres, in the subject
-    at rest; pitch_deg: raises the part's own +x end; paint: "coat", "light" (belly, face), "dark" (hooves, eyes), or a
-    colour; taper: how much thinner a cone is at its +x end, 1 for a point.
+    at rest; pitch_deg: raises the part's own +x end; form: before its radii stretch it, of radius 1 or in the cube of
+    side 2; paint: "coat", "light" (belly, face), "dark" (hooves, eyes), or a colour; taper: how much thinner a cone is
+    at its +x end, 1 for a point.
     """
 
     label: str
@@ -67,6 +69,9 @@ class Anatomy:
     def middle_m(self) -> float:
         """Half of the height."""
         return max(part.centre[2] + part.radii[2] for part in self.parts if part.label in ("body", "head")) / 2
+
+    def has_patches(self, part: Part) -> bool:
+        return self.patches is not None and part.paint == "coat"
 
     def paint(self, part: Part, asked: Colour | None) -> Colour:
         """The colour of a part of a subject of an asked colour, or of its natural one (None)."""

@@ -6,10 +6,8 @@ A new animal is one call of :func:`quadruped` or :func:`biped` in ``ANIMALS``, a
 
 from __future__ import annotations
 
+from syncam.raycasting import BOX, CONE, ELLIPSOID
 from syncam.toyworld.anatomy import (
-    BOX,
-    CONE,
-    ELLIPSOID,
     ORANGE,
     WHITE,
     Colour,

@@ -16,8 +16,9 @@ from einops import rearrange, reduce
 from syncam.backbones.patch_codec import by_latent_frame
 from syncam.backbones.scene_codec import FIELDS, FRAMES_PER_LATENT, RAYS_PER_CELL
 from syncam.backbones.scene_decoder import CAMERA_UNIT_M, NEARNESS, nearest_point, to_body
+from syncam.raycasting import cast
 from syncam.toyworld import places, renderer
-from syncam.toyworld.animals import SHAPES
+from syncam.toyworld.animals import SHAPES, SUBJECTS
 from syncam.toyworld.scene import TRAINED_ANIMALS, Scene
 
 KINDS = (*TRAINED_ANIMALS, *SHAPES)
@@ -48,7 +49,15 @@ NUMBERS = {
     "sky": len(places.SKIES),
 }
 """How many numbers each field has at a point of a frame."""
-WORLD = {"sun": tuple(places.SUN.tolist()), "ground_m": places.GROUND_Z, "shadow": renderer.SHADOW}
+WORLD = {
+    "bodies": [
+        [[part.form, part.taper, SUBJECTS[kind].has_patches(part)] for part in SUBJECTS[kind].parts] for kind in KINDS
+    ],
+    "sun": tuple(places.SUN.tolist()),
+    "ground_m": places.GROUND_Z,
+    "shadow": renderer.SHADOW,
+    "shadow_edge_m": renderer.SOFT_M,
+}
 """What a decoder is told of the world."""
 
 
@@ -89,6 +98,17 @@ def describe(scene: Scene, c2w: np.ndarray, times: np.ndarray) -> dict[str, torc
     return {name: known[name] for name in FIELDS}
 
 
+def body_numbers(scene: Scene, times: np.ndarray) -> torch.Tensor:
+    """The parts of the subject in its own frame and size, as a decoder tells them: (t, p, PART_NUMBERS)."""
+    parts, movement = renderer.Parts(scene, times), scene.subject.movement()
+    yaw = torch.from_numpy(movement.path(times)[1]).float()
+    turn = to_body(torch.stack([yaw.cos(), yaw.sin()], -1))[:, None]
+    centre = (turn @ (parts.centre - parts.middle[0][:, None])[..., None])[..., 0]
+    stretch = (turn @ torch.linalg.inv(parts.to_unit)).flatten(-2)
+    paint = torch.cat([parts.colour, parts.patches], -1).expand(len(times), -1, -1)
+    return torch.cat([centre / movement.scale, stretch / movement.scale, paint], -1)
+
+
 def by_latent(fields: dict[str, torch.Tensor]) -> torch.Tensor:
     """What each latent describes: fields of 4k+1 frames -> (v, k+1, LATENTS, LATENTS, numbers).
 
@@ -115,7 +135,8 @@ def masks(scene: Scene, c2w: np.ndarray, times: np.ndarray, size: int) -> torch.
     mask = torch.zeros(*c2w.shape[:2], size**2, dtype=torch.bool)
     for view, moving in enumerate(poses):
         for t, rays in enumerate(renderer.rays_of(moving, size).flatten(1, 2)):
-            pixel, hit, _, _ = renderer.cast(parts, t, moving[t, :3, 3], rays, rays[:, None], 1.0)
+            origin, width, middles = moving[t, :3, 3], renderer.pixel_width(size), rays[:, None].__getitem__
+            pixel, hit, _, _ = cast(parts.body(t), origin, rays, width, middles, places.SUN)
             mask[view, t, pixel] = hit[:, 0] >= 0
     return mask.unflatten(2, (size, size))
 

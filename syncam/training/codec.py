@@ -1,7 +1,7 @@
 """Trains the networks of the embedded model's autoencoder: the decoder draws pictures, the encoder reads them.
 
-Both learn from the renderer alone, so they can be trained beside the transformer: the decoder what single rays show,
-the encoder what whole pictures are made of.
+Both learn from the renderer alone, so they can be trained beside the transformer: the decoder where a subject's
+parts are and what single rays show of a place, the encoder what whole pictures are made of.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from syncam import toyworld
 from syncam.backbones.scene_codec import FRAMES_PER_LATENT, SEEN_CELL, SceneCodec
-from syncam.backbones.scene_decoder import COMMON, REACH, nearest_point, to_body
+from syncam.backbones.scene_decoder import COMMON, MAX_PARTS
 from syncam.toyworld import fields, places, renderer
 from syncam.training.config import EmbeddedConfig
 from syncam.training.latents import FRAMES, LATENTS, MOVING_CAMERAS, TIMES, VIEWS_PER_SCENE
@@ -28,10 +28,7 @@ from syncam.training.loop import Stage, randomness
 
 SCENES_PER_STEP = 40
 STAGE_RAYS = 120  # of a camera, that the place is learned from
-SUBJECT_RAYS = 600  # of a camera, that the subject is learned from
-CLOSE_SHARE = 0.8  # of these, pass a part of the subject closely; the others pass anywhere near it
 NOISE = 0.03  # on what is told: latents are not exact
-SUN_DISTANCE_M = 60.0  # of a camera in the sun, whose rays are those that shadows are made of
 SKYLINE_DEG = (3.0, 6.0)  # mean and deviation of the rise of half of the rays into the place, where its edges are
 
 
@@ -40,7 +37,7 @@ def fit_networks(write: Callable[[SceneCodec], None], config: EmbeddedConfig, ac
     codec = SceneCodec.from_pretrained(config.out / "model" / "vae").float()
     own = replace(config, muon_lr=2e-2, adamw_lr=3e-3, cool_down=0.8, ema_decay=0.995)
 
-    stages = (("decoder", RayLoss(codec), rays_of), ("encoder", ReadLoss(codec), pictures_of))
+    stages = (("decoder", DrawLoss(codec), scene_of), ("encoder", ReadLoss(codec), pictures_of))
     for name, loss, observe in stages:
         trainable = [name for name, _ in loss.named_parameters()]
         training = Stage(name, loss, trainable, config.codec_steps, lambda step: write(codec), own, accelerator)
@@ -58,20 +55,23 @@ def _sample(scenes: tuple[torch.Tensor, ...], name: str, rank: int, config: Embe
     return tuple(part[which, camera].float() for part in scenes)
 
 
-class RayLoss(nn.Module):
-    """How far what the decoder sees along single rays is from what the renderer sees."""
+class DrawLoss(nn.Module):
+    """How far the parts of subjects, the light and what is seen of the place are from the renderer's."""
 
     def __init__(self, codec: SceneCodec):
         super().__init__()
-        self.decoder = codec.decoder
+        self.decoder, self.numbers = codec.decoder, codec.config["numbers"]
 
-    def forward(self, code: torch.Tensor, subject: torch.Tensor, stage: torch.Tensor) -> torch.Tensor:
-        """What :func:`rays_of` tells of some cameras (b, ...)."""
+    def forward(self, code: torch.Tensor, parts: torch.Tensor, light: torch.Tensor, stage: torch.Tensor):
+        """What :func:`scene_of` tells of some cameras (b, ...)."""
         code = code + NOISE * torch.randn_like(code)
-        *rays, hit, colour = subject.split([3, 3, 1, 3], -1)
-        surely, seen = self.decoder.see_subject(self.decoder.subject.layers(code), *rays).split([1, 3], -1)
-        loss = nn.functional.binary_cross_entropy_with_logits(surely, hit)
-        loss = loss + ((seen - colour).abs() * hit).sum() / (3 * hit.sum()).clamp(min=1)
+        known = dict(zip(COMMON, code.split([self.numbers[name] for name in COMMON], -1), strict=True))
+        told, kind = torch.cat([known["pose"], known["coat"]], -1), known["kind"].argmax(-1)
+        loss = (self.decoder.light(torch.cat([known["place"], known["sky"]], -1)) - light).abs().mean()
+        for number in kind.unique():
+            of_this = kind == number
+            drawn = self.decoder.bodies[number](told[of_this])
+            loss = loss + (drawn - parts[of_this, : drawn.shape[1]]).abs().mean() * of_this.float().mean()
         *rays, truth = stage.split([3, 3, 4], -1)
         seen = self.decoder.see_stage(self.decoder.stage.layers(code), *rays)
         return loss + (seen - truth).abs().mean()
@@ -90,55 +90,28 @@ class ReadLoss(nn.Module):
         return ((self.encoder(pictures / 127.5 - 1) - latents) / self.unit).square().mean()
 
 
-def rays_of(codec: SceneCodec, rng: random.Random) -> tuple[torch.Tensor, ...]:
-    """A scene at one moment, seen along single rays by v cameras, the last of which stands in the sun.
+def scene_of(codec: SceneCodec, rng: random.Random) -> tuple[torch.Tensor, ...]:
+    """A scene at one moment, seen by v cameras.
 
-    Returns, float16: code (v, c), see :class:`syncam.backbones.scene_decoder.Decoder`; of rays at the subject their
-        nearest point and direction, whether they meet it, and the colour (v, n, 10); of rays in the world where they
-        begin, their direction, the empty place's colour and how clearly a shadow shows there (v, n, 10). Colours are in
-        -1..1.
+    Returns, float16: code (v, c), the fields that are the same in a whole picture; the subject's parts
+        (v, MAX_PARTS, PART_NUMBERS), see :func:`syncam.toyworld.fields.body_numbers`; how light the sky is (v, 1); of
+        rays in the world where they begin, their direction, the empty place's colour in -1..1 and how clearly a shadow
+        shows there (v, n, 10).
     """
     scene, times = toyworld.Scene.sample(rng), np.array([rng.random()])
     poses = toyworld.sample_rig(rng, VIEWS_PER_SCENE).c2w(times)
     known = fields.describe(scene, poses[:1], times)
     code = torch.cat([known[name].flatten() for name in COMMON])
     generator = torch.Generator().manual_seed(rng.getrandbits(48))
-    c2w, parts = torch.from_numpy(poses[:, 0]).float(), renderer.Parts(scene, times)
-    in_the_sun = parts.middle[0] + SUN_DISTANCE_M * places.SUN
-    turn = to_body(known["heading"][0, 0, :2, 0, 0])
-    subject = _rays_at_subject(scene, parts, torch.cat([c2w[:, :3, 3], in_the_sun]), turn, generator)
-    stage = _rays_in_place(scene, torch.cat([c2w, c2w[:1]]), generator)  # the sun is too far to learn the place from
-    return code.half().expand(len(subject), -1), subject.half(), stage.half()
-
-
-def _rays_at_subject(scene, parts, origins_m, turn, generator) -> torch.Tensor:
-    """(v, SUBJECT_RAYS, 10), see :func:`rays_of`: most of them pass near the surface of a part, of any size alike."""
-    middle_m, scale = parts.middle[0][0], scene.subject.movement().scale
-    light, shape = places.sky_of(scene.place, scene.sky).light, (len(origins_m), SUBJECT_RAYS)
-
-    def somewhere(least: float, most: float) -> torch.Tensor:
-        radius = least + (most - least) * torch.rand(*shape, 1, generator=generator)
-        return radius * nn.functional.normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
-
-    part = torch.randint(len(parts.form), shape, generator=generator)
-    local = somewhere(0.2, 1.3) * parts.around[part].sqrt()[..., None]
-    close = parts.centre[0, part] + torch.linalg.solve(parts.to_unit[0, part], local)
-    anywhere = middle_m + somewhere(0, REACH) * scale
-    targets = torch.where(torch.rand(*shape, 1, generator=generator) < CLOSE_SHARE, close, anywhere)
-    views = []
-    for origin_m, target in zip(origins_m, targets, strict=True):
-        direction = nn.functional.normalize(target - origin_m, dim=-1)
-        pixel, first, colours, _ = renderer.cast(parts, 0, origin_m, direction, direction[:, None], light)
-        hit = direction.new_zeros(len(direction), 1).index_copy(0, pixel, (first >= 0).float())
-        colour = torch.zeros_like(direction).index_copy(0, pixel, colours[:, 0])
-        direction = direction @ turn.T
-        nearest = nearest_point(turn @ (origin_m - middle_m) / scale, direction)
-        views.append(torch.cat([nearest, direction, hit, colour * 2 - 1], -1))
-    return torch.stack(views)
+    parts = fields.body_numbers(scene, times)[0]
+    parts = nn.functional.pad(parts, (0, 0, 0, MAX_PARTS - len(parts)))
+    light = torch.tensor([places.sky_of(scene.place, scene.sky).light])
+    stage = _rays_in_place(scene, torch.from_numpy(poses[:, 0]).float(), generator)
+    return *(part.half().expand(len(stage), *part.shape) for part in (code, parts, light)), stage.half()
 
 
 def _rays_in_place(scene, c2w, generator) -> torch.Tensor:
-    """(v, STAGE_RAYS, 10), see :func:`rays_of`: through any pixels, and as many near the skyline."""
+    """(v, STAGE_RAYS, 10), see :func:`scene_of`: through any pixels, and as many near the skyline."""
     rays = renderer.rays_of(c2w, 64).flatten(1, 2)
     any_ray = torch.randint(rays.shape[1], (len(c2w), STAGE_RAYS), generator=generator)
     rays = rays.gather(1, any_ray[..., None].expand(-1, -1, 3))
