@@ -17,8 +17,8 @@ from syncam.studio import errors, job_log  # noqa: E402
 from syncam.studio.engine import Engine  # noqa: E402
 from syncam.studio.handlers import Handlers, fields_for  # noqa: E402
 from syncam.studio.layout import build_studio  # noqa: E402
-from syncam.studio.quotas import Quotas, RateLimit  # noqa: E402
-from syncam.studio.results import Results  # noqa: E402
+from syncam.studio.quotas import Quotas, RateLimit, client_address  # noqa: E402
+from syncam.studio.results import Results, remove_oldest  # noqa: E402
 from syncam.studio.server import MAX_BODY_BYTES, MAX_UPLOAD_BYTES, launch_options, own_names  # noqa: E402
 from syncam.studio.settings import FIELDS  # noqa: E402
 
@@ -116,6 +116,28 @@ def test_old_results_go_first_and_none_that_somebody_looks_at(tmp_path):
     assert {folder.name for folder in tmp_path.iterdir()} == {"aged-0"}
 
 
+def test_those_who_only_pretend_to_look_keep_no_results(tmp_path, monkeypatch):
+    monkeypatch.setattr("syncam.studio.results.MAX_VIEWERS", 3)
+    results = Results(tmp_path)
+    for age in range(5):
+        make_result(tmp_path, f"aged-{age}", 1000, age_seconds=100 * age)
+        results.shows(f"visitor {age}", f"aged-{age}", {tmp_path / f"{age}.mp4"})
+    results.prune(kept_seconds=50, kept_bytes=10**9)
+    assert {folder.name for folder in tmp_path.iterdir()} == {"aged-0", "aged-2", "aged-3", "aged-4"}
+    assert results.files_shown() == {tmp_path / f"{age}.mp4" for age in (2, 3, 4)}
+
+
+def test_the_oldest_of_the_files_that_are_served_go_first(tmp_path):
+    files = [tmp_path / str(number) for number in range(5)]
+    for file in files:
+        file.write_bytes(b"x" * 1000)
+        time.sleep(0.02)  # so that the file system's clock tells them apart
+    remove_oldest([*files, tmp_path / "gone"], kept_seconds=100, kept_bytes=2500)
+    assert sorted(tmp_path.iterdir()) == files[3:]
+    remove_oldest(files, kept_seconds=-1, kept_bytes=2500)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_clock_that_is_set_forward_makes_no_result_old(tmp_path, monkeypatch):
     results = Results(tmp_path)
     make_result(tmp_path, "new", 1000)
@@ -166,6 +188,35 @@ def test_uploads_are_counted_by_file_and_by_visitor(public):
         assert post(public.open_url, "gradio_api/upload", files=files[:2]).status_code == 200
     answer = post(public.open_url, "gradio_api/upload", files=files[:1])
     assert answer.status_code == 429 and "at most 3 uploads an hour" in answer.text
+
+
+def test_files_are_counted_however_their_parts_are_written(public):
+    """By what parts a form, which nobody can write in two ways; a header's name and its quotes can be."""
+    for header in ('FileName="{}.txt"', "filename*=UTF-8''{}.txt", 'filename ="{}.txt"'):
+        parts = (f"--b\r\ncontent-disposition: form-data; name=files; {header.format(n)}\r\n\r\nx" for n in range(20))
+        body = "\r\n".join([*parts, "--b--\r\n"]).encode()
+        kind = {"content-type": "multipart/form-data; boundary=b"}
+        assert post(public.open_url, "gradio_api/upload", content=body, headers=kind).status_code in (413, 429), header
+
+
+def test_nothing_is_fetched_from_another_machine(public):
+    file = {"path": "https://example.com/large.mp4", "meta": {"_type": "gradio.FileData"}}
+    for data in ([file], [[{"a": file}]], [file | {"path": " HTTP://example.com/"}]):
+        answer = post(public.open_url, "gradio_api/run/preview_rig", json={"data": data})
+        assert "uploaded, not fetched" in answer.text
+    for path in ("gradio_api/file=https://example.com/x", "gradio_api/file/http:/example.com", "file=HTTPS%3A//a.b/"):
+        answer = httpx.get(public.open_url + path)
+        assert answer.status_code == 403 and "fetches nothing" in answer.text, path
+
+
+def test_a_visitor_of_a_space_is_known_by_what_its_proxies_write_down(monkeypatch):
+    forwarded = [(b"x-forwarded-for", b"1.1.1.1, 8.8.8.8, 10.0.3.4")]
+    scope = {"client": ("10.0.0.7", 1234), "headers": forwarded}
+    assert client_address(scope) == "10.0.0.7", "anybody can write a header"
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    assert client_address(scope) == "8.8.8.8", "what a visitor wrote comes first"
+    assert client_address({"client": ("10.0.0.7", 1), "headers": [(b"x-forwarded-for", b"nonsense")]}) == "10.0.0.7"
+    assert client_address({}) == "unknown"
 
 
 def test_only_the_servers_own_names_lead_to_it(public):
@@ -269,7 +320,7 @@ def test_folders_of_the_server_are_not_told():
         ("generate", ["a ball", "arc4", 1, 2, None, 5, {"a": 1}]),
     ],
 )
-def test_no_answer_shows_what_the_program_looks_like_inside(public, endpoint, data):
+def test_19_no_answer_shows_what_the_program_looks_like_inside(public, endpoint, data):
     kind = {"content-type": "application/json"}
     call = post(public.open_url, f"gradio_api/call/{endpoint}", content=json.dumps({"data": data}), headers=kind)
     with httpx.stream(

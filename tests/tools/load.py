@@ -67,10 +67,12 @@ async def previews(http: httpx.AsyncClient, until: asyncio.Event, a_second: floa
     return took
 
 
-async def crowd(url: str, visits: list[dict]) -> tuple[list[str], list[float]]:
+async def crowd(url: str, visits: list[dict], watching: bool = True) -> tuple[list[str], list[float]]:
     """All visits at once, and previews meanwhile.  Returns: what each was told, milliseconds of the previews."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as http:
+        if not watching:
+            return list(await asyncio.gather(*(generate(http, **visit) for visit in visits))), []
         done = asyncio.Event()
         watching = asyncio.create_task(previews(http, done))
         answers = await asyncio.gather(*(generate(http, **visit) for visit in visits))
@@ -87,8 +89,14 @@ def flood(url: str, fn_index: int, data: list, width_at: int, session: str, coun
             http.post("/gradio_api/queue/join", json=body).raise_for_status()
 
 
-def run_crowd(url: str, visits: list[dict]) -> tuple[list[str], list[float]]:
-    return asyncio.run(crowd(url, visits))
+def run_crowd(url: str, visits: list[dict], watching: bool = True) -> tuple[list[str], list[float]]:
+    return asyncio.run(crowd(url, visits, watching))
+
+
+def threads_by_kind() -> Counter:
+    """How many of each kind this process has; the server's pool, which has an upper end, is not counted."""
+    kinds = Counter(re.sub(r"[\d_]+$", "", thread.name) for thread in threading.enumerate())
+    return Counter({kind: count for kind, count in kinds.items() if kind != "AnyIO worker thread"})
 
 
 # ------------------------------------------------------------------------------------------------------- the promises
@@ -175,12 +183,7 @@ def main() -> int:
             f"{answers.count('own')} own results, {full} told that the queue is full; {of(took)}",
         )
 
-        def threads() -> Counter:
-            """How many of each kind; the server's pool, which has an upper end, is not counted."""
-            kinds = Counter(re.sub(r"[\d_]+$", "", thread.name) for thread in threading.enumerate())
-            return Counter({kind: count for kind, count in kinds.items() if kind != "AnyIO worker thread"})
-
-        before, files = threads(), this.num_fds()
+        before, files = threads_by_kind(), this.num_fds()
         chance = random.Random(0)
         leaving = [{"number": number, "steps": 20, "leave_after": chance.uniform(0, 3)} for number in range(50)]
         visitors([*leaving[:25]])
@@ -190,7 +193,7 @@ def main() -> int:
             time.sleep(0.5)
         left = len(engine.jobs.unfinished())
         time.sleep(5)
-        more, files = threads() - before, this.num_fds() - files
+        more, files = threads_by_kind() - before, this.num_fds() - files
         kept = left == 0 and not engine.jobs._waiting and more.total() <= 3 and files <= 5
         say("50 who leave", kept, f"{left} jobs left over; more threads: {dict(more)}; more open files: {files}")
 
