@@ -1,43 +1,24 @@
 """A public page after hundreds of jobs: its disk within the limits, its threads and file handles where they were."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-import torch
 
 gradio_client = pytest.importorskip("gradio_client")
 from gradio.utils import get_upload_folder  # noqa: E402
 
-from syncam.backbones.wan import MultiViewWanTransformer  # noqa: E402
-from syncam.checkpoints import save_added  # noqa: E402
-from syncam.model_card import KNOWN_MODELS  # noqa: E402
-from syncam.pipeline import Pipeline  # noqa: E402
 from syncam.studio.engine import Engine  # noqa: E402
 from syncam.studio.layout import build_studio  # noqa: E402
 from syncam.studio.quotas import Quotas  # noqa: E402
 from syncam.studio.server import keep_in_bounds, launch_options  # noqa: E402
 from tests.coroutines import run_async  # noqa: E402
-from tests.tiny import WAN, randomised, save_base  # noqa: E402
+from tests.tiny import save_model  # noqa: E402
 from tests.tools.load import crowd, threads_by_kind  # noqa: E402
 
 NUM_JOBS, AT_ONCE, KEPT_BYTES = 500, 20, 300_000
-
-
-def save_tiny_model(folder: Path, scratch: Path) -> None:
-    """A whole Wan in a folder, real classes and random weights, that makes a video in no time."""
-    torch.manual_seed(0)
-    save_base("wan", scratch / "base")
-    card = KNOWN_MODELS["wan2.1-1.3b"]
-    save_added(randomised(MultiViewWanTransformer(**WAN)), scratch / "views.safetensors", card)
-    pipeline = Pipeline.load(str(scratch / "views.safetensors"), base=str(scratch / "base"))
-    pipeline.backbone.save(pipeline.backbone.pipe, folder)
-    size = {"width": 32, "height": 32, "num_frames": 5, "num_inference_steps": 1, "guidance_scale": 1.0}
-    tiny = replace(card, name="tiny", base="", weights="", negative_prompt="", **size)
-    (folder / "syncam.json").write_text(tiny.to_json(), encoding="utf-8")
 
 
 def bytes_in(folder: Path) -> int:
@@ -48,7 +29,7 @@ def bytes_in(folder: Path) -> int:
 def test_500_small_jobs_leave_a_public_page_within_its_limits(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
     assert get_upload_folder() == str(tmp_path / "served")
-    save_tiny_model(tmp_path / "model", tmp_path)
+    save_model(tmp_path / "model", tmp_path)
     quotas = Quotas(waiting_jobs=10**6, job_seconds=1e9, kept_bytes=KEPT_BYTES)
     engine = Engine([str(tmp_path / "model")], tmp_path / "outputs", tmp_path / "examples", quotas)
     page = build_studio(engine)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from starlette.responses import Response
 
 gradio_client = pytest.importorskip("gradio_client")
 from syncam.rig_formats import read_rig, to_document  # noqa: E402
@@ -19,8 +20,15 @@ from syncam.studio.handlers import Handlers, fields_for  # noqa: E402
 from syncam.studio.layout import build_studio  # noqa: E402
 from syncam.studio.quotas import Quotas, RateLimit, client_address  # noqa: E402
 from syncam.studio.results import Results, remove_oldest  # noqa: E402
-from syncam.studio.server import MAX_BODY_BYTES, MAX_UPLOAD_BYTES, launch_options, own_names  # noqa: E402
+from syncam.studio.server import (  # noqa: E402
+    MAX_BODY_BYTES,
+    MAX_UPLOAD_BYTES,
+    BodyLimit,
+    launch_options,
+    own_names,
+)
 from syncam.studio.settings import FIELDS  # noqa: E402
+from tests.coroutines import run_async  # noqa: E402
 
 SHOT = Shot("a red ball", read_rig("3.5,0,0"), seed=1, num_inference_steps=2, num_frames=5)
 
@@ -190,13 +198,26 @@ def test_uploads_are_counted_by_file_and_by_visitor(public):
     assert answer.status_code == 429 and "at most 3 uploads an hour" in answer.text
 
 
-def test_files_are_counted_however_their_parts_are_written(public):
-    """By what parts a form, which nobody can write in two ways; a header's name and its quotes can be."""
-    for header in ('FileName="{}.txt"', "filename*=UTF-8''{}.txt", 'filename ="{}.txt"'):
-        parts = (f"--b\r\ncontent-disposition: form-data; name=files; {header.format(n)}\r\n\r\nx" for n in range(20))
-        body = "\r\n".join([*parts, "--b--\r\n"]).encode()
+@pytest.mark.parametrize(
+    "header", ['filename="{}.txt"', 'FileName="{}.txt"', "filename*=UTF-8''{}.txt", 'filename ="{}"']
+)
+def test_files_are_counted_however_their_parts_are_written(header):
+    """By the parts of a form, which nobody can write in two ways; a header can be."""
+
+    async def reads(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await Response("all read")(scope, receive, send)
+
+    async def upload(count: int) -> int:
         kind = {"content-type": "multipart/form-data; boundary=b"}
-        assert post(public.open_url, "gradio_api/upload", content=body, headers=kind).status_code in (413, 429), header
+        parts = [f"--b\r\nContent-Disposition: form-data; name=f; {header.format(n)}\r\n\r\nx" for n in range(count)]
+        transport = httpx.ASGITransport(BodyLimit(reads))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+            body = "\r\n".join([*parts, "--b--\r\n"]).encode()
+            return (await http.post("/gradio_api/upload", content=body, headers=kind)).status_code
+
+    assert [run_async(upload(count)) for count in (8, 9, 500)] == [200, 413, 413]
 
 
 def test_nothing_is_fetched_from_another_machine(public):
