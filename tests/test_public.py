@@ -19,7 +19,7 @@ from syncam.studio.engine import Engine  # noqa: E402
 from syncam.studio.handlers import Handlers, fields_for  # noqa: E402
 from syncam.studio.layout import build_studio  # noqa: E402
 from syncam.studio.quotas import Quotas, RateLimit, client_address  # noqa: E402
-from syncam.studio.results import Results, remove_oldest  # noqa: E402
+from syncam.studio.results import Results  # noqa: E402
 from syncam.studio.server import (  # noqa: E402
     MAX_BODY_BYTES,
     MAX_UPLOAD_BYTES,
@@ -129,10 +129,9 @@ def test_those_who_only_pretend_to_look_keep_no_results(tmp_path, monkeypatch):
     results = Results(tmp_path)
     for age in range(5):
         make_result(tmp_path, f"aged-{age}", 1000, age_seconds=100 * age)
-        results.shows(f"visitor {age}", f"aged-{age}", {tmp_path / f"{age}.mp4"})
+        results.shows(f"visitor {age}", f"aged-{age}")
     results.prune(kept_seconds=50, kept_bytes=10**9)
     assert {folder.name for folder in tmp_path.iterdir()} == {"aged-0", "aged-2", "aged-3", "aged-4"}
-    assert results.files_shown() == {tmp_path / f"{age}.mp4" for age in (2, 3, 4)}
 
 
 def test_the_oldest_of_the_files_that_are_served_go_first(tmp_path):
@@ -140,9 +139,12 @@ def test_the_oldest_of_the_files_that_are_served_go_first(tmp_path):
     for file in files:
         file.write_bytes(b"x" * 1000)
         time.sleep(0.02)  # so that the file system's clock tells them apart
-    remove_oldest([*files, tmp_path / "gone"], kept_seconds=100, kept_bytes=2500)
-    assert sorted(tmp_path.iterdir()) == files[3:]
-    remove_oldest(files, kept_seconds=-1, kept_bytes=2500)
+    results = Results(tmp_path)
+    results.shows("a visitor", "any", {files[0]})
+    results.prune_files([*files, tmp_path / "gone"], kept_seconds=100, kept_bytes=2500)
+    assert sorted(tmp_path.iterdir()) == [files[0], *files[3:]]
+    results.shows("a visitor", "")
+    results.prune_files(files, kept_seconds=-1, kept_bytes=2500)
     assert not any(tmp_path.iterdir())
 
 
@@ -155,6 +157,13 @@ def test_a_clock_that_is_set_forward_makes_no_result_old(tmp_path, monkeypatch):
     make_result(tmp_path, "from-tomorrow", 1000)
     results.prune(kept_seconds=3600, kept_bytes=10**9)
     assert {folder.name for folder in tmp_path.iterdir()} == {"new", "from-tomorrow"}
+
+
+def test_what_a_killed_server_did_not_come_to_delete_is_deleted(tmp_path):
+    make_result(tmp_path, ".removed-half", 1000)
+    kept = make_result(tmp_path, "kept", 1000)
+    Results(tmp_path).prune(100, 1500)
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_two_servers_on_one_folder_remove_the_same_results_in_peace(tmp_path):

@@ -22,6 +22,7 @@ from syncam.video import MultiViewVideo
 EXAMPLES_FOLDER = ASSETS_FOLDER / "examples"
 OUTPUTS_FOLDER = Path("outputs")
 MAX_VIEWERS = 500
+REMOVED = ".removed-"  # how the name of a result begins while it is deleted
 
 
 class Results:
@@ -63,10 +64,6 @@ class Results:
         while len(self._shown) > MAX_VIEWERS:  # or strangers who only pretend to look would keep everything
             self._shown.pop(next(iter(self._shown)), None)
 
-    def files_shown(self) -> set[Path]:
-        """The files that somebody's page was given and still shows."""
-        return {path for _, files in tuple(self._shown.values()) for path in files}
-
     def remove(self, result_id: str | None) -> None:
         """Deletes a result that was made here.
 
@@ -76,7 +73,7 @@ class Results:
         if self.is_example(folder):
             raise ValueError("An example can't be deleted.")
         # First under a name that no reader looks for, so that nobody finds half a result.
-        doomed = folder.rename(folder.with_name(f".removed-{folder.name}"))
+        doomed = folder.rename(folder.with_name(f"{REMOVED}{folder.name}"))
         shutil.rmtree(doomed, ignore_errors=True)
 
     def prune(self, kept_seconds: float, kept_bytes: int) -> None:
@@ -85,7 +82,9 @@ class Results:
         made, shown = {}, {name for name, _ in tuple(self._shown.values())}
         for folder in self.outputs.iterdir() if self.outputs.is_dir() else ():
             with contextlib.suppress(OSError):  # another server on the same folder may have removed it
-                if (folder / "recipe.json").is_file():
+                if folder.name.startswith(REMOVED):  # what a server that was killed did not come to
+                    shutil.rmtree(folder, ignore_errors=True)
+                elif (folder / "recipe.json").is_file():
                     size = sum(path.stat().st_size for path in folder.iterdir())
                     made[folder.name] = (folder / "recipe.json").stat().st_mtime, size
         total = sum(size for _, size in made.values())
@@ -95,6 +94,21 @@ class Results:
                     self.remove(name)
                     total -= size
 
+    def prune_files(self, files: Iterable[Path], kept_seconds: float, kept_bytes: int) -> None:
+        """The same for single files that were made for visitors or brought by them. Some may be gone already."""
+        made, now = [], self._started + time.monotonic()
+        for path in set(files) - self._files_shown():
+            with contextlib.suppress(OSError):
+                made.append((path.lstat().st_ctime, path.lstat().st_size, path))
+        total = sum(size for _, size, _ in made)
+        for when, size, path in sorted(made):
+            if now - when > kept_seconds or total > kept_bytes:
+                path.unlink(missing_ok=True)
+                total -= size
+
+    def _files_shown(self) -> set[Path]:
+        return {path for _, files in tuple(self._shown.values()) for path in files}
+
     def is_example(self, folder: Path) -> bool:
         return folder.parent == self._examples
 
@@ -102,19 +116,6 @@ class Results:
         """The folders of shipped results, in the order of their names."""
         folders = sorted(self._examples.iterdir()) if self._examples.is_dir() else []
         return [folder for folder in folders if (folder / "recipe.json").is_file()]
-
-
-def remove_oldest(files: Iterable[Path], kept_seconds: float, kept_bytes: int) -> None:
-    """Deletes files that are too old, then the oldest until the rest is small enough. Some may be gone already."""
-    made, now = [], time.time()
-    for path in files:
-        with contextlib.suppress(OSError):
-            made.append((path.lstat().st_ctime, path.lstat().st_size, path))
-    total = sum(size for _, size, _ in made)
-    for when, size, path in sorted(made):
-        if now - when > kept_seconds or total > kept_bytes:
-            path.unlink(missing_ok=True)
-            total -= size
 
 
 def measured(result: MultiViewVideo) -> dict:

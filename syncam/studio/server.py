@@ -24,7 +24,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from syncam.studio.engine import Engine
 from syncam.studio.errors import message
 from syncam.studio.quotas import Quotas, RateLimit, client_address
-from syncam.studio.results import remove_oldest
 from syncam.studio.scripts import HERE, static_route
 from syncam.studio.theme import theme
 from syncam.studio.upstream import UPLOAD_ROUTE, NoSuchEndpoint, boundary_of, served_files
@@ -176,7 +175,7 @@ def keep_in_bounds(page: gr.Blocks, engine: Engine) -> None:
     """
     if quotas := engine.quotas:
         engine.results.prune(quotas.kept_seconds, quotas.kept_bytes)
-        remove_oldest(served_files(page) - engine.results.files_shown(), quotas.kept_seconds, quotas.kept_bytes)
+        engine.results.prune_files(served_files(page), quotas.kept_seconds, quotas.kept_bytes)
 
 
 def start_cleaning(page: gr.Blocks, engine: Engine) -> None:
