@@ -182,7 +182,12 @@ def add_cluster_options(command) -> None:
         help="share the work among one process per GPU of a Ray cluster: 'ray' (the running one, else one for the "
         "time being) or its address; needs pip install 'syncam[cluster]' (this process alone)",
     )
-    command.add_argument("--num-workers", type=int, metavar="N", help="processes on it (one per GPU, else per core)")
+    command.add_argument(
+        "--num-workers",
+        type=int,
+        metavar="N",
+        help="processes on it (one per GPU; without GPUs one per machine, of all its cores)",
+    )
 
 
 def dataset_render(options: argparse.Namespace) -> int:

@@ -74,7 +74,7 @@ class OnRay:
             if self.started:
                 given = None if address == "ray" else address.removeprefix("ray:") if "//" not in address else address
                 ray.init(given, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError) as error:
+        except Exception as error:  # Ray raises it as such where its processes don't come up in time
             raise ValueError(f"no Ray cluster at {address!r:.80}: {' '.join(str(error).split()):.200}") from None
         resources = ray.cluster_resources()
         num_gpus, num_cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))

@@ -81,7 +81,7 @@ def test_a_forward_shared_by_two_processes_is_that_of_one():
 
 def _generate(rank: int, model: str, out: str) -> None:
     os.environ.update(RANK=str(rank), LOCAL_WORLD_SIZE="2")
-    main(["generate", "a red ball on the sand", "--rig", "combo", "--model", model, "--out", out])
+    main(["generate", "a red ball on the sand", "--rig", "arc4", "--model", model, "--out", out])
 
 
 @pytest.mark.slow
@@ -90,7 +90,7 @@ def test_torchrun_makes_one_shot_with_two_processes_as_one_makes_it_alone(tmp_pa
     together(_generate, str(tmp_path / "model"), str(tmp_path / "together"))
     shared = MultiViewVideo.load(tmp_path / "together")
     seed = str(shared.recipe["seed"])  # chance's: the first process told the other
-    options = ["--rig", "combo", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "alone"), "--seed", seed]
+    options = ["--rig", "arc4", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "alone"), "--seed", seed]
     assert main(["generate", "a red ball on the sand", *options]) in (0, None)
     alone = MultiViewVideo.load(tmp_path / "alone")
     assert len(alone.frames) == 4 and alone.frames.std() > 1
