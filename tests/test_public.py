@@ -28,6 +28,7 @@ from syncam.studio.server import (  # noqa: E402
     own_names,
 )
 from syncam.studio.settings import FIELDS  # noqa: E402
+from syncam.studio.upstream import served_files  # noqa: E402
 from tests.coroutines import run_async  # noqa: E402
 
 SHOT = Shot("a red ball", read_rig("3.5,0,0"), seed=1, num_inference_steps=2, num_frames=5)
@@ -146,6 +147,13 @@ def test_the_oldest_of_the_files_that_are_served_go_first(tmp_path):
     results.shows("a visitor", "")
     results.prune_files(files, kept_seconds=-1, kept_bytes=2500)
     assert not any(tmp_path.iterdir())
+
+
+def test_what_the_page_shows_at_first_is_never_cleaned_away(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
+    page = build_studio(Engine(outputs=tmp_path / "outputs", quotas=Quotas()))
+    shown = {path for path in (tmp_path / "served").rglob("*.*") if path.is_file()}
+    assert shown and not shown & served_files(page)
 
 
 def test_a_clock_that_is_set_forward_makes_no_result_old(tmp_path, monkeypatch):

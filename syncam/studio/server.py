@@ -111,7 +111,8 @@ class BodyLimit:
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Counts the files while they come in: gradio would take a thousand."""
-        delimiter = b"--" + boundary_of(dict(scope["headers"]).get(b"content-type", b""))
+        kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+        delimiter = b"--" + boundary_of(kinds[0] if kinds else b"")  # of two, gradio goes by the first
         count, end = 0, b""
 
         async def counting() -> Message:

@@ -42,10 +42,11 @@ def served_copy(path: Path) -> Path:
 
 
 def served_files(page: gr.Blocks) -> set[Path]:
-    """Everything that the page's visitors brought or were given, where gradio keeps it."""
+    """Everything that the page's visitors brought or were given, where gradio keeps it; not what it shows at first."""
     _made_here.intersection_update([path for path in tuple(_made_here) if path.exists()])
     brought = {Path(name) for names in page.temp_file_sets for name in tuple(names)}
-    return {path for path in brought if path.exists()} | _made_here
+    first = {Path(name) for block in page.blocks.values() for name in getattr(block, "keep_in_cache", ())}
+    return ({path for path in brought if path.exists()} | _made_here) - first
 
 
 def boundary_of(content_type: bytes) -> bytes:
