@@ -14,7 +14,7 @@ from syncam.studio.engine import Engine
 from syncam.studio.job_log import set_up_logging
 from syncam.studio.layout import build_studio
 from syncam.studio.quotas import Quotas
-from syncam.studio.server import THIS_MACHINE, launch_options
+from syncam.studio.server import THIS_MACHINE, launch_options, start_cleaning
 
 ON_A_SPACE = "SPACE_ID" in os.environ
 
@@ -72,6 +72,7 @@ def main() -> int:
             reason = f"port {arguments.port or '7860 to 7959'} is in use: choose another with --port"
         print(f"app.py: {reason}", file=sys.stderr)
         return 2
+    start_cleaning(page, engine)
     engine.start()  # after the page is up: it imports torch
     page.block_thread()
     return 0

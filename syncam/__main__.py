@@ -149,13 +149,7 @@ def add_dataset(commands) -> None:
     for action in (render, generate):
         action.add_argument("--layout", default="v2", help="v1 or v2 (%(default)s)")
         action.add_argument("--seed", type=int, default=0, help="the same seed gives the same dataset (%(default)s)")
-        action.add_argument(
-            "--on",
-            metavar="ray",
-            help="share the work among one process per GPU of a Ray cluster: 'ray' (the running one, else one for the "
-            "time being) or its address; needs pip install 'syncam[cluster]' (this process alone)",
-        )
-        action.add_argument("--num-workers", type=int, metavar="N", help="processes on it (one per GPU, else per core)")
+        add_cluster_options(action)
     render.add_argument("--num-scenes", type=int, default=100, help="to train on (%(default)s)")
     render.add_argument("--num-val-scenes", type=int, default=0, help="to validate on (%(default)s)")
     render.add_argument("--num-views", type=int, default=10, help="cameras of each scene (%(default)s)")
@@ -179,6 +173,21 @@ def add_dataset(commands) -> None:
     render.set_defaults(run=dataset_render)
     generate.set_defaults(run=dataset_generate)
     check.set_defaults(run=dataset_check)
+
+
+def add_cluster_options(command) -> None:
+    command.add_argument(
+        "--on",
+        metavar="ray",
+        help="share the work among one process per GPU of a Ray cluster: 'ray' (the running one, else one for the "
+        "time being) or its address; needs pip install 'syncam[cluster]' (this process alone)",
+    )
+    command.add_argument(
+        "--num-workers",
+        type=int,
+        metavar="N",
+        help="processes on it (one per GPU; without GPUs one per machine, of all its cores)",
+    )
 
 
 def dataset_render(options: argparse.Namespace) -> int:
@@ -247,14 +256,17 @@ def add_evaluate(commands) -> None:
     command.add_argument("--num-scenes", type=int, default=16, help="held-out scenes (%(default)s)")
     command.add_argument("--seed", type=int, default=0, help="which held-out scenes (%(default)s)")
     command.add_argument("--sweep", action="store_true", help="quality against steps, solver and guidance instead")
+    add_cluster_options(command)
     command.set_defaults(run=evaluate)
 
 
 def evaluate(options: argparse.Namespace) -> None:
     from syncam.evaluation import table
 
-    measured = table.sweep if options.sweep else table.evaluate
-    print(measured(options.model, options.out, options.num_scenes, options.seed))
+    given = (options.model, options.out, options.num_scenes, options.seed)
+    if options.sweep and options.on:
+        raise ValueError("--sweep measures seconds too, so it runs in one process: leave out --on")
+    print(table.sweep(*given) if options.sweep else table.evaluate(*given, options.on, options.num_workers))
 
 
 def add_verify(commands) -> None:

@@ -81,6 +81,20 @@ def views_part(tokens: torch.Tensor, num_views: int, num_frames: int) -> torch.T
     return rearrange(tokens, "(b f) (v s) d -> (b v) f s d", v=num_views, f=num_frames)
 
 
+def across_views(attend: Callable, tokens: torch.Tensor, num_views: int, ranks: Any = None) -> torch.Tensor:
+    """Attention over all views of each latent frame: tokens (b v, f, s, d) -> the same shape.
+
+    Args: ``attend``: ((b f), (v s), d) -> the same shape. ``ranks``: the processes among which the views are divided, a
+        :class:`syncam.view_ranks.ViewRanks`; then the tokens are of this process's views.
+    """
+    if ranks is None or not ranks.num_views:
+        return views_part(attend(views_meet(tokens, num_views)), num_views, tokens.shape[1])
+    frames = ranks.to_frames(tokens)
+    if frames.shape[1]:  # there may be more processes than latent frames
+        frames = views_part(attend(views_meet(frames, ranks.num_views)), ranks.num_views, frames.shape[1])
+    return ranks.to_views(frames, tokens.shape[1])
+
+
 def in_slices(function: Callable, size: int | None, axis: int, *tensors: torch.Tensor):
     """``function(*tensors)``, ``size`` indices of their axis at a time: the same numbers with less memory at once.
 
@@ -121,14 +135,36 @@ class MultiViewTransformer(ModelMixin, ConfigMixin, CacheMixin):  # type: ignore
     """
 
     ADDED: tuple[str, ...]  # what of a block is not the base model's: the parameters that train
+    ranks: Any = None  # see :meth:`split_views`
 
     def multi_view_blocks(self) -> Sequence[Any]:
         raise NotImplementedError
 
     def set_chunking(self, views_at_a_time: int | None = None, frames_at_a_time: int | None = None) -> None:
         """How many views the base model's operations take at once, and how many latent frames view attention."""
+        if self.ranks and frames_at_a_time:
+            frames_at_a_time *= self.ranks.size  # so many of each process
         for block in self.multi_view_blocks():
             block.views_at_a_time, block.frames_at_a_time = views_at_a_time, frames_at_a_time
+
+    def split_views(self, ranks: Any) -> None:
+        """Divide the views among several processes (a :class:`syncam.view_ranks.ViewRanks`), which run this together.
+
+        Each is given all of the input, and returns all of the output.
+        """
+        self.ranks = ranks
+        for block in self.multi_view_blocks():
+            block.ranks = ranks
+
+    def predict_own_views(self, predict: Callable, hidden_states, timestep, text, cameras, apart: bool = False):
+        """``predict(hidden_states, timestep, text, cameras, apart)``, by all processes that share the views."""
+        if self.ranks is None or cameras is None:
+            return predict(hidden_states, timestep, text, cameras, apart)
+        num_views = cameras.shape[1]
+        own = [self.ranks.own(tensor, num_views) for tensor in (hidden_states, timestep, text)]
+        with self.ranks.meeting(0 if apart else num_views):
+            prediction = predict(*own, cameras[:, self.ranks.places(num_views)], apart)
+        return self.ranks.gather(prediction, num_views)
 
     @classmethod
     def is_added(cls, name: str) -> bool:

@@ -26,7 +26,6 @@ from syncam.backbones.base import Backbone
 from syncam.backbones.cogvideox import CogVideoXBackbone
 from syncam.backbones.wan import WanBackbone
 from syncam.caching import Calibration, mag_cache
-from syncam.cameras import Rig
 from syncam.checksums import sha256_of, verify_checksums
 from syncam.clips import read_clip, read_frames
 from syncam.distilled import card_of
@@ -35,8 +34,9 @@ from syncam.machine import best_device, free_bytes, is_out_of_memory, own_second
 from syncam.model_card import KNOWN_MODELS, ModelCard, model_folder
 from syncam.planning import Plan, Planner, choose_offload, component_bytes
 from syncam.rig_formats import to_document
-from syncam.shot import GivenView, Progress, ResolvedShot, Shot
+from syncam.shot import Progress, ResolvedShot, Shot
 from syncam.video import MultiViewVideo, read_recipe
+from syncam.view_ranks import ViewRanks
 from syncam.view_schedule import Pass, ProgressReporter, split_into_passes
 
 BACKBONES: dict[str, type[Backbone]] = {"wan": WanBackbone, "cogvideox": CogVideoXBackbone}
@@ -45,8 +45,14 @@ BACKBONES: dict[str, type[Backbone]] = {"wan": WanBackbone, "cogvideox": CogVide
 class Pipeline:
     """A loaded model. ``card`` says what it can do; :meth:`generate` does it."""
 
-    def __init__(self, backbone: Backbone, model_sha256: str = "", offload: str | None = None):
-        self.backbone, self.model_sha256 = backbone, model_sha256
+    def __init__(
+        self,
+        backbone: Backbone,
+        model_sha256: str = "",
+        offload: str | None = None,
+        ranks: ViewRanks | None = None,
+    ):
+        self.backbone, self.model_sha256, self.ranks = backbone, model_sha256, ranks
         self.device = best_device()
         pipe = backbone.pipe
         if offload is None:
@@ -58,7 +64,9 @@ class Pipeline:
             pipe.enable_model_cpu_offload(device=self.device)
         else:
             pipe.enable_group_offload(self.device, offload_type="leaf_level")
-        self.planner = Planner(backbone, self.device, offload)
+        if ranks:
+            pipe.transformer.split_views(ranks)
+        self.planner = Planner(backbone, self.device, offload, ranks.size if ranks else 1)
         self.base: dict[str, Any] = {}  # for the recipe: what was put in the place of the card's base model
 
     @property
@@ -77,6 +85,7 @@ class Pipeline:
         loras: Sequence[str] = (),
         shift: float | None = None,
         compile: bool = False,
+        ranks: ViewRanks | None = None,
     ) -> Pipeline:
         """Load a model.
 
@@ -91,6 +100,8 @@ class Pipeline:
             shift: of the noise levels; None: what is known of the base, else the model's own.
             fp8: store the transformer's weights in eight bits; half the room, and not quite the same pictures.
             compile: compile the transformer's blocks: the first step takes half a minute longer, all others less.
+            ranks: the processes that make every shot together, this one among them: they all load the same model and
+                generate the same shots, see :class:`syncam.view_ranks.ViewRanks`.
         Raises: ValueError if there is no such model or its files are not what they should be; ConnectionError if the
             hub does not give them.
         """
@@ -111,14 +122,14 @@ class Pipeline:
             backbone.pipe.transformer.enable_layerwise_casting(torch.float8_e4m3fn, compute_dtype=dtype)
         if compile:
             backbone.pipe.transformer.compile_repeated_blocks()
-        pipeline = cls(backbone, model_sha256, offload)
+        pipeline = cls(backbone, model_sha256, offload, ranks)
         pipeline.base = {"base": Path(base).name if Path(base).exists() else base, "loras": list(map(_named, loras))}
         return pipeline
 
     def plan(self, shot: Shot | ResolvedShot) -> Plan:
         """What a shot needs here, in memory and time.  Raises: ValueError if it is not possible for the model."""
         shot = self.card.resolve(shot)
-        plans = [self.planner.plan(_part(shot, one)) for one in self._passes(shot)]
+        plans = [self.planner.plan(one.part_of(shot)) for one in self._passes(shot)]
         if len(plans) == 1:
             return plans[0]
         seconds, flops = sum(plan.seconds for plan in plans), sum(plan.flops for plan in plans)
@@ -140,8 +151,10 @@ class Pipeline:
         """
         shot, began, work_began = self.card.resolve(shot), time.perf_counter(), own_seconds(self.device)
         passes = self._passes(shot)
-        cameras = [self.backbone.cameras(_part(shot, one)) for one in passes]
+        cameras = [self.backbone.cameras(one.part_of(shot)) for one in passes]
         plan = self.plan(shot)
+        if self.ranks:  # all go by the one with the least memory
+            plan = min(self.ranks.of_all(plan), key=lambda plan: plan.free_bytes)
         plan.require()
         given, originals = self._given_frames(shot)
         shown = {view: frames[len(frames) // 2] for view, frames in given.items()}
@@ -158,7 +171,7 @@ class Pipeline:
                 for progress.number, one in enumerate(passes):
                     known = torch.cat([latents[view] for view in one.known]) if one.known else None
                     made = self._denoise(
-                        _part(shot, one),
+                        one.part_of(shot),
                         plan,
                         cameras[progress.number],
                         noise[[*one.views]],
@@ -184,7 +197,11 @@ class Pipeline:
         return MultiViewVideo(ordered, shot.rig, self.card.fps, self.card.hfov_deg, recipe, originals)
 
     def _passes(self, shot: ResolvedShot) -> list[Pass]:
-        return split_into_passes(shot.rig, tuple(given.view for given in shot.given_views), self.card.max_given_views)
+        given = tuple(given.view for given in shot.given_views)
+        passes = split_into_passes(shot.rig, given, self.card.max_given_views)
+        if self.ranks:
+            self.ranks.require_views(min(len(one.views) for one in passes))
+        return passes
 
     def _encode_prompt(self, shot: ResolvedShot) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Embeddings of the prompt, and of the negative prompt if the shot is guided by text."""
@@ -313,7 +330,12 @@ class Pipeline:
 
     def _decode(self, latents: list[torch.Tensor], progress: ProgressReporter) -> list[np.ndarray]:
         """Latents (1, c, f, h, w) of each view -> its frames (t, h, w, 3) uint8."""
+        if self.ranks:
+            own = self._decode_here(latents[self.ranks.places(len(latents))], progress)
+            return [frames for part in self.ranks.of_all(own) for frames in part]
+        return self._decode_here(latents, progress)
 
+    def _decode_here(self, latents: list[torch.Tensor], progress: ProgressReporter) -> list[np.ndarray]:
         def decode(view: torch.Tensor) -> np.ndarray:
             progress.require_going_on(progress.shot.num_inference_steps)
             with torch.no_grad():  # which holds for one thread
@@ -359,17 +381,6 @@ def _named(text: str) -> dict[str, Any]:
     path = Path(file)
     sha256 = {"sha256": sha256_of(path)} if path.is_file() else {}
     return {"file": path.name if path.is_file() else file, "strength": strength, **sha256}
-
-
-def _part(shot: ResolvedShot, one: Pass) -> ResolvedShot:
-    """The shot of one pass: its cameras in its order, of which the first ones are known."""
-    if one.views == tuple(range(len(shot.rig))):
-        return shot
-    videos = {given.view: given.video for given in shot.given_views}  # what an earlier pass made is in no file
-    known = tuple(GivenView(place, videos.get(view, "")) for place, view in enumerate(one.known))
-    rig = Rig(tuple(shot.rig.cameras[view] for view in one.views))
-    scale = shot.source_guidance_scale if known else 1.0
-    return replace(shot, rig=rig, given_views=known, source_guidance_scale=scale)
 
 
 def _is_view_of_result(video: Path, shot: ResolvedShot, fps: float) -> bool:

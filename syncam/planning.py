@@ -159,7 +159,8 @@ def cost_of(run: Callable[[], object]) -> Cost:
 
 
 class Planner:
-    """Plans runs of one loaded model on one device. ``backbone``: a :class:`syncam.backbones.base.Backbone`.
+    """Plans runs of one loaded model on one device. ``backbone``: a :class:`syncam.backbones.base.Backbone`;
+    ``num_processes``: among which the views are divided, each with a device like this one.
 
     The first plan takes a second or so, all others well under a millisecond; any number of threads may ask.
     """
@@ -167,8 +168,8 @@ class Planner:
     UNMEASURED_EFFICIENCY = 0.4  # what diffusion transformers reach of a matrix product's rate, before the first run
     REMEMBERED_RUNS, FEWEST_STEPS = 5, 4  # the time of a run of fewer steps is that of starting, not of stepping
 
-    def __init__(self, backbone, device: torch.device, offload: str = "none"):
-        self.backbone, self.device, self.offload = backbone, device, offload
+    def __init__(self, backbone, device: torch.device, offload: str = "none", num_processes: int = 1):
+        self.backbone, self.device, self.offload, self.num_processes = backbone, device, offload, num_processes
         self._rates: deque[float] = deque(maxlen=self.REMEMBERED_RUNS)  # floating point operations a second, of runs
         self._step_bytes = lru_cache(maxsize=None)(self._measure_step_bytes)
 
@@ -212,15 +213,16 @@ class Planner:
         decode = self._decode_cost(shot.width, shot.height, num_frames)
         _, num_latents, _, _ = backbone.latent_shape(num_frames, shot.width, shot.height)
         tokens = num_latents * math.prod(backbone.token_grid(shot.width, shot.height))  # of a view, at most
-        flops = self._denoising_flops(shot, num_views, num_latents, tokens)
+        own_views = math.ceil(num_views / self.num_processes)
+        flops = self._denoising_flops(shot, num_views, num_latents, tokens) * own_views / num_views
         flops += self._text_flops(shot) + self._preview_flops(shot, num_views, num_latents, decode)
-        flops += num_views * decode.flops
+        flops += own_views * decode.flops
         _, most = shot.forwards()
         for in_batch, chunks in WAYS:
-            if in_batch and num_views * tokens > SMALL_STEP_TOKENS:
+            if in_batch and own_views * tokens > SMALL_STEP_TOKENS:
                 continue
-            step_bytes = self._step_bytes(chunks)(num_views * (most if in_batch else 1), num_latents, tokens)
-            kept = 0 if not shot.mag_cache else (most + 1) * self._hidden_bytes(num_views * tokens)
+            step_bytes = self._step_bytes(chunks)(own_views * (most if in_batch else 1), num_latents, tokens)
+            kept = 0 if not shot.mag_cache else (most + 1) * self._hidden_bytes(own_views * tokens)
             needed = self._with_weights(step_bytes + kept, decode.peak_bytes)
             plan = Plan(
                 num_views,

@@ -8,13 +8,13 @@ pass sees the nearest.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from syncam.cameras import MAX_VIEWS, Rig
-from syncam.shot import Progress, ResolvedShot, Stopped
+from syncam.shot import GivenView, Progress, ResolvedShot, Stopped
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,16 @@ class Pass:
     def views(self) -> tuple[int, ...]:
         """In the order in which the model gets them."""
         return self.known + self.new
+
+    def part_of(self, shot: ResolvedShot) -> ResolvedShot:
+        """The shot of this pass: its cameras in its order, of which the first ones are known."""
+        if self.views == tuple(range(len(shot.rig))):
+            return shot
+        videos = {given.view: given.video for given in shot.given_views}  # what an earlier pass made is in no file
+        known = tuple(GivenView(place, videos.get(view, "")) for place, view in enumerate(self.known))
+        rig = Rig(tuple(shot.rig.cameras[view] for view in self.views))
+        scale = shot.source_guidance_scale if known else 1.0
+        return replace(shot, rig=rig, given_views=known, source_guidance_scale=scale)
 
 
 def split_into_passes(rig: Rig, given: tuple[int, ...], max_given: int) -> list[Pass]:

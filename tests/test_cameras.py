@@ -73,7 +73,7 @@ def test_moving_the_world_leaves_relative_poses_unchanged(first, second):
 
 
 @given(distances, elevations, st.integers(-360, 360), st.integers(-5, 5))
-def test_whole_turns_change_nothing(distance, elevation, azimuth, turns):
+def test_5_whole_turns_change_nothing(distance, elevation, azimuth, turns):
     assert np.array_equal(
         look_at_centre(distance, elevation, azimuth), look_at_centre(distance, elevation, azimuth + 360 * turns)
     )
@@ -81,7 +81,7 @@ def test_whole_turns_change_nothing(distance, elevation, azimuth, turns):
 
 @pytest.mark.parametrize("elevation", [-90, 90])
 @pytest.mark.parametrize("azimuth", [0, 37, 180])
-def test_straight_overhead_azimuth_still_says_where_right_is(elevation, azimuth):
+def test_3_straight_overhead_azimuth_still_says_where_right_is(elevation, azimuth):
     c2w = look_at_centre(3, elevation, azimuth)
     assert is_rotation(c2w[:3, :3])
     assert np.allclose(c2w[:3, 0], [-math.sin(math.radians(azimuth)), math.cos(math.radians(azimuth)), 0])
@@ -153,7 +153,12 @@ def test_a_field_of_view_that_cannot_be_is_refused(hfov):
     ("place", "message"),
     [
         ((float("nan"), 0, 0), "distance must be a finite number"),
+        ((3, float("nan"), 0), "elevation must be a finite number"),
+        ((3, 0, float("nan")), "azimuth must be a finite number"),
+        ((float("inf"), 0, 0), "distance must be a finite number"),
         ((3, float("inf"), 0), "elevation must be a finite number"),
+        ((3, 0, -float("inf")), "azimuth must be a finite number"),
+        ((1e308, 0, 0), "distance .* outside"),
         ((3, 0, 1e308), "azimuth .* outside"),
         ((0, 0, 0), "distance 0 is outside 0.1..1000"),
         ((-3, 0, 0), "distance -3 is outside"),
@@ -165,7 +170,7 @@ def test_a_field_of_view_that_cannot_be_is_refused(hfov):
         ("300", "expected distance, elevation, azimuth"),
     ],
 )
-def test_a_bad_place_is_refused_naming_camera_and_field(place, message):
+def test_1_2_4_a_bad_place_is_refused_naming_camera_and_field(place, message):
     with pytest.raises(ValueError, match=f"^camera 2: {message}"):
         Rig.orbit([(3, 0, 0), place])
 
@@ -176,7 +181,7 @@ def test_a_rig_has_one_to_eight_cameras(count):
         Rig(tuple(OrbitCamera(3, 0, n) for n in range(count)))
 
 
-def test_two_identical_cameras_are_allowed():
+def test_6_two_identical_cameras_are_allowed():
     assert np.allclose(relative_to_first(Rig.orbit([(3, 0, 0)] * 2).c2w()), np.eye(4))
 
 

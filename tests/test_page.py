@@ -174,7 +174,7 @@ def test_undo_brings_back_the_ring_as_well_as_its_cameras(onlooker):
     expect(me.find(".syn-picker")).to_be_hidden()
 
 
-def test_eight_of_a_dataset_files_cameras_can_be_picked(onlooker, tmp_path):
+def test_30_eight_of_a_dataset_files_cameras_can_be_picked(onlooker, tmp_path):
     ring = [OrbitCamera(4, 10, 10.0 * number) for number in range(1, 11)]
     for name, data in export_cameras(ring, "syncamvideo-v2").items():
         (tmp_path / name).write_bytes(data)
@@ -299,7 +299,7 @@ def test_a_new_seed_each_run_is_another_one_and_is_shown(visit, studio):
     expect(me.find("#syn-seed input")).to_have_value(str(recipe["seed"]))
 
 
-def test_a_result_that_is_gone_from_the_disk_is_said(visit, studio):
+def test_33_a_result_that_is_gone_from_the_disk_is_said(visit, studio):
     me = visit({"steps": 2, "frames": 5, "rig": "4,10,0"})
     made = me.generate()
     expect(me.find("#syn-history .syn-card")).to_have_count(1)
@@ -339,7 +339,7 @@ def test_words_that_the_model_does_not_know_are_marked_while_typing(onlooker):
     expect(me.find("#syn-prompt-note mark")).to_have_count(0)
 
 
-def test_a_hostile_prompt_is_only_text_everywhere(visit, studio):
+def test_17_a_hostile_prompt_is_only_text_everywhere(visit, studio):
     me = visit({"steps": 2, "frames": 5, "prompt": HOSTILE})
     expect(me.page.get_by_label("Prompt", exact=True)).to_have_value(HOSTILE)
     made = me.generate()

@@ -132,11 +132,20 @@ def test_the_recipe_says_everything_that_decides_the_frames(embedded):
     [
         ({"num_frames": 16}, r"4k \+ 1, got 16; the nearest are 13 and 17"),
         ({"num_frames": 10**9}, "outside 1..17"),
+        ({"num_frames": 0}, "frames 0 is outside 1..17; the nearest is 1"),
+        ({"num_frames": 2}, "got 2; the nearest are 1 and 5"),
+        ({"num_frames": 82}, "outside 1..17; the nearest is 17"),
+        ({"width": 7}, "width 7 is outside"),
+        ({"height": 15}, "height 15 is outside"),
+        ({"width": 101}, "multiple of 64"),
         ({"width": 100}, "multiple of 64"),
         ({"width": 10**6}, "width 1e"),
         ({"num_inference_steps": 0}, "steps 0 is outside"),
+        ({"num_inference_steps": -1}, "steps -1 is outside"),
+        ({"num_inference_steps": 10**9}, "steps 1e.09 is outside"),
         ({"num_inference_steps": 1.5}, "steps must be a whole number"),
         ({"guidance_scale": float("nan")}, "guidance scale must be a finite number"),
+        ({"guidance_scale": 1e6}, "guidance scale 1e.06 is outside"),
         ({"guidance_scale": -5}, "guidance scale -5 is outside"),
         ({"seed": 2**64}, "seed"),
         ({"seed": "x"}, "seed must be a whole number"),
@@ -144,7 +153,7 @@ def test_the_recipe_says_everything_that_decides_the_frames(embedded):
         ({"solver": "ddim"}, "solver must be one of euler, unipc, dpm, lcm, trigflow for embedded"),
     ],
 )
-def test_bad_values_are_refused_before_anything_runs(embedded, settings, says):
+def test_8_9_11_12_bad_values_are_refused_before_anything_runs(embedded, settings, says):
     heard = []
     with pytest.raises(ValueError, match=says):
         embedded.generate(shot(**settings), on_step=heard.append)
@@ -333,7 +342,7 @@ def test_trained_weights_make_the_views_depend_on_each_other(pipelines, family):
 
 
 @FAMILY_NAMES
-def test_memory_that_runs_out_is_said_and_the_next_job_works(pipelines, family, monkeypatch):
+def test_44_memory_that_runs_out_is_said_and_the_next_job_works(pipelines, family, monkeypatch):
     pipeline = pipelines[family]
     expected = pipeline.generate(tiny_shot()).frames
 
@@ -371,7 +380,7 @@ def test_a_decode_that_runs_out_of_memory_is_tried_again_in_smaller_tiles(pipeli
 
 
 @FAMILY_NAMES
-def test_nan_is_noticed_before_anything_is_decoded(pipelines, family, monkeypatch, tmp_path, capsys):
+def test_45_nan_is_noticed_before_anything_is_decoded(pipelines, family, monkeypatch, tmp_path, capsys):
     pipeline = pipelines[family]
     transformer = pipeline.backbone.pipe.transformer
     forward = transformer.forward
@@ -507,7 +516,7 @@ def test_a_configuration_that_makes_no_model_is_refused(bases, weights, tmp_path
         Pipeline.load(weights["wan"], base=str(tmp_path / "base"))
 
 
-def test_a_tokenizer_that_needs_another_package_says_which(bases, tmp_path, monkeypatch):
+def test_43_a_tokenizer_that_needs_another_package_says_which(bases, tmp_path, monkeypatch):
     shutil.copytree(bases["cogvideox"], tmp_path / "base")
     (tmp_path / "base" / "tokenizer" / "tokenizer.json").rename(tmp_path / "base" / "tokenizer" / "spiece.model")
     monkeypatch.setattr("syncam.backbones.folder._can_import", lambda module: False)
@@ -553,7 +562,7 @@ def test_without_the_hub_a_known_model_says_so(monkeypatch):
     ("status", "says"),
     [(401, "asks for a login"), (404, "no such repository"), (429, "too many requests"), (503, "busy")],
 )
-def test_what_the_hub_answers_is_said(status, says, monkeypatch):
+def test_40_what_the_hub_answers_is_said(status, says, monkeypatch):
     response = httpx.Response(status, request=httpx.Request("GET", "https://huggingface.co/x"))
 
     def answer(*args, **kwargs):
@@ -564,7 +573,7 @@ def test_what_the_hub_answers_is_said(status, says, monkeypatch):
         Pipeline.load("cogvideox-2b")
 
 
-def test_a_hub_that_does_not_answer_is_said(monkeypatch):
+def test_40_a_hub_that_does_not_answer_is_said(monkeypatch):
     def stall(*args, **kwargs):
         raise httpx.ReadTimeout("the read operation timed out")
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from starlette.responses import Response
 
 gradio_client = pytest.importorskip("gradio_client")
 from syncam.rig_formats import read_rig, to_document  # noqa: E402
@@ -17,10 +18,18 @@ from syncam.studio import errors, job_log  # noqa: E402
 from syncam.studio.engine import Engine  # noqa: E402
 from syncam.studio.handlers import Handlers, fields_for  # noqa: E402
 from syncam.studio.layout import build_studio  # noqa: E402
-from syncam.studio.quotas import Quotas, RateLimit  # noqa: E402
+from syncam.studio.quotas import Quotas, RateLimit, client_address  # noqa: E402
 from syncam.studio.results import Results  # noqa: E402
-from syncam.studio.server import MAX_BODY_BYTES, MAX_UPLOAD_BYTES, launch_options, own_names  # noqa: E402
+from syncam.studio.server import (  # noqa: E402
+    MAX_BODY_BYTES,
+    MAX_UPLOAD_BYTES,
+    BodyLimit,
+    launch_options,
+    own_names,
+)
 from syncam.studio.settings import FIELDS  # noqa: E402
+from syncam.studio.upstream import served_files  # noqa: E402
+from tests.coroutines import run_async  # noqa: E402
 
 SHOT = Shot("a red ball", read_rig("3.5,0,0"), seed=1, num_inference_steps=2, num_frames=5)
 
@@ -116,6 +125,37 @@ def test_old_results_go_first_and_none_that_somebody_looks_at(tmp_path):
     assert {folder.name for folder in tmp_path.iterdir()} == {"aged-0"}
 
 
+def test_those_who_only_pretend_to_look_keep_no_results(tmp_path, monkeypatch):
+    monkeypatch.setattr("syncam.studio.results.MAX_VIEWERS", 3)
+    results = Results(tmp_path)
+    for age in range(5):
+        make_result(tmp_path, f"aged-{age}", 1000, age_seconds=100 * age)
+        results.shows(f"visitor {age}", f"aged-{age}")
+    results.prune(kept_seconds=50, kept_bytes=10**9)
+    assert {folder.name for folder in tmp_path.iterdir()} == {"aged-0", "aged-2", "aged-3", "aged-4"}
+
+
+def test_the_oldest_of_the_files_that_are_served_go_first(tmp_path):
+    files = [tmp_path / str(number) for number in range(5)]
+    for file in files:
+        file.write_bytes(b"x" * 1000)
+        time.sleep(0.02)  # so that the file system's clock tells them apart
+    results = Results(tmp_path)
+    results.shows("a visitor", "any", {files[0]})
+    results.prune_files([*files, tmp_path / "gone"], kept_seconds=100, kept_bytes=2500)
+    assert sorted(tmp_path.iterdir()) == [files[0], *files[3:]]
+    results.shows("a visitor", "")
+    results.prune_files(files, kept_seconds=-1, kept_bytes=2500)
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_the_page_shows_at_first_is_never_cleaned_away(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
+    page = build_studio(Engine(outputs=tmp_path / "outputs", quotas=Quotas()))
+    shown = {path for path in (tmp_path / "served").rglob("*.*") if path.is_file()}
+    assert shown and not shown & served_files(page)
+
+
 def test_a_clock_that_is_set_forward_makes_no_result_old(tmp_path, monkeypatch):
     results = Results(tmp_path)
     make_result(tmp_path, "new", 1000)
@@ -125,6 +165,13 @@ def test_a_clock_that_is_set_forward_makes_no_result_old(tmp_path, monkeypatch):
     make_result(tmp_path, "from-tomorrow", 1000)
     results.prune(kept_seconds=3600, kept_bytes=10**9)
     assert {folder.name for folder in tmp_path.iterdir()} == {"new", "from-tomorrow"}
+
+
+def test_what_a_killed_server_did_not_come_to_delete_is_deleted(tmp_path):
+    make_result(tmp_path, ".removed-half", 1000)
+    kept = make_result(tmp_path, "kept", 1000)
+    Results(tmp_path).prune(100, 1500)
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_two_servers_on_one_folder_remove_the_same_results_in_peace(tmp_path):
@@ -166,6 +213,48 @@ def test_uploads_are_counted_by_file_and_by_visitor(public):
         assert post(public.open_url, "gradio_api/upload", files=files[:2]).status_code == 200
     answer = post(public.open_url, "gradio_api/upload", files=files[:1])
     assert answer.status_code == 429 and "at most 3 uploads an hour" in answer.text
+
+
+@pytest.mark.parametrize(
+    "header", ['filename="{}.txt"', 'FileName="{}.txt"', "filename*=UTF-8''{}.txt", 'filename ="{}"']
+)
+def test_files_are_counted_however_their_parts_are_written(header):
+    """By the parts of a form, which nobody can write in two ways; a header can be."""
+
+    async def reads(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await Response("all read")(scope, receive, send)
+
+    async def upload(count: int) -> int:
+        kind = {"content-type": "multipart/form-data; boundary=b"}
+        parts = [f"--b\r\nContent-Disposition: form-data; name=f; {header.format(n)}\r\n\r\nx" for n in range(count)]
+        transport = httpx.ASGITransport(BodyLimit(reads))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+            body = "\r\n".join([*parts, "--b--\r\n"]).encode()
+            return (await http.post("/gradio_api/upload", content=body, headers=kind)).status_code
+
+    assert [run_async(upload(count)) for count in (8, 9, 500)] == [200, 413, 413]
+
+
+def test_nothing_is_fetched_from_another_machine(public):
+    file = {"path": "https://example.com/large.mp4", "meta": {"_type": "gradio.FileData"}}
+    for data in ([file], [[{"a": file}]], [file | {"path": " HTTP://example.com/"}]):
+        answer = post(public.open_url, "gradio_api/run/preview_rig", json={"data": data})
+        assert "uploaded, not fetched" in answer.text
+    for path in ("gradio_api/file=https://example.com/x", "gradio_api/file/http:/example.com", "file=HTTPS%3A//a.b/"):
+        answer = httpx.get(public.open_url + path)
+        assert answer.status_code == 403 and "fetches nothing" in answer.text, path
+
+
+def test_a_visitor_of_a_space_is_known_by_what_its_proxies_write_down(monkeypatch):
+    forwarded = [(b"x-forwarded-for", b"1.1.1.1, 8.8.8.8, 10.0.3.4")]
+    scope = {"client": ("10.0.0.7", 1234), "headers": forwarded}
+    assert client_address(scope) == "10.0.0.7", "anybody can write a header"
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    assert client_address(scope) == "8.8.8.8", "what a visitor wrote comes first"
+    assert client_address({"client": ("10.0.0.7", 1), "headers": [(b"x-forwarded-for", b"nonsense")]}) == "10.0.0.7"
+    assert client_address({}) == "unknown"
 
 
 def test_only_the_servers_own_names_lead_to_it(public):
@@ -269,7 +358,7 @@ def test_folders_of_the_server_are_not_told():
         ("generate", ["a ball", "arc4", 1, 2, None, 5, {"a": 1}]),
     ],
 )
-def test_no_answer_shows_what_the_program_looks_like_inside(public, endpoint, data):
+def test_19_no_answer_shows_what_the_program_looks_like_inside(public, endpoint, data):
     kind = {"content-type": "application/json"}
     call = post(public.open_url, f"gradio_api/call/{endpoint}", content=json.dumps({"data": data}), headers=kind)
     with httpx.stream(

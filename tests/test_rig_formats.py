@@ -6,6 +6,8 @@ import math
 import re
 import runpy
 import sys
+import tarfile
+import time
 import types
 import zipfile
 from io import BytesIO
@@ -470,7 +472,7 @@ def test_text_is_never_opened_as_a_file(source):
         read_rig(source)
 
 
-def test_broken_presets_are_skipped_with_a_line_each(tmp_path, caplog):
+def test_32_broken_presets_are_skipped_with_a_line_each(tmp_path, caplog):
     good = (PRESETS_FOLDER / "arc30.json").read_bytes()
     for name, data in {"good": good, "cut": good[:99], "binary": b"\0\xff" * 99, "empty": b"", "<b>\n": b"{}"}.items():
         (tmp_path / f"{name}.json").write_bytes(data)
@@ -480,9 +482,23 @@ def test_broken_presets_are_skipped_with_a_line_each(tmp_path, caplog):
         assert list(list_presets(tmp_path)) == ["good"]
     assert len(caplog.messages) == 6 and all("\n" not in message for message in caplog.messages)
     assert list_presets(tmp_path / "missing") == {}
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(10_000):
+        (many / f"{number}.json").write_bytes(b"{}" if number else good)
+    began = time.process_time()
+    assert list(list_presets(many)) == ["0"]
+    assert time.process_time() - began < 5
 
 
 # --- hostile files ---
+
+
+def tarred() -> bytes:
+    buffer = BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(PRESETS_FOLDER / "arc30.json", "rig.json")
+    return buffer.getvalue()
 
 
 def zipped() -> bytes:
@@ -504,6 +520,7 @@ def zipped() -> bytes:
         (b'{"a": "\0"}', "binary"),
         (b"hello\0world", "binary"),
         (zipped(), "zip archive"),
+        (tarred(), "binary"),
         (b"MZ\x90\0", "program"),
         (b"\x7fELF\x02", "program"),
         (b"\x1f\x8b\x08", "gzip"),
@@ -552,7 +569,7 @@ def zipped() -> bytes:
         (b"1 1 0 0 0 0 0 nan 1 a.png\n", "camera 1 .a.: its matrix must be finite"),
     ],
 )
-def test_a_bad_file_is_refused_in_one_line_that_says_what_and_where(data, message):
+def test_23_26_27_28_31_a_bad_file_is_refused_in_one_line_that_says_what_and_where(data, message):
     with pytest.raises(ValueError, match=message) as error:
         parse_cameras(data)
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
@@ -569,13 +586,13 @@ def test_a_byte_order_mark_is_accepted():
     assert parse_cameras(b"\xef\xbb\xbf[[3, 0, 0]]").cameras == (OrbitCamera(3, 0, 0),)
 
 
-def test_unknown_keys_are_ignored_and_said_and_do_nothing():
+def test_24_29_unknown_keys_are_ignored_and_said_and_do_nothing():
     text = b'[{"distance_m": 3, "elevation_deg": 0, "azimuth_deg": 0, "__proto__": {"x": 1}, "<b>": 2}]'
     file = parse_cameras(text)
     assert file.cameras == (OrbitCamera(3, 0, 0),) and "Ignored: '<b>', '__proto__'" in file.note
 
 
-def test_a_matrix_slightly_off_a_rotation_is_made_one_and_said():
+def test_28_a_matrix_slightly_off_a_rotation_is_made_one_and_said():
     rows = look_at_centre(3, 20, 30)
     rows[:3, :3] *= 1.001
     file = parse_cameras(json.dumps({"frames": [{"transform_matrix": rows.tolist(), "file_path": "a"}]}).encode())
@@ -584,7 +601,7 @@ def test_a_matrix_slightly_off_a_rotation_is_made_one_and_said():
     assert np.abs(rotation @ rotation.T - np.eye(3)).max() < 1e-12
 
 
-def test_files_are_measured_before_they_are_read(tmp_path):
+def test_25_files_are_measured_before_they_are_read(tmp_path):
     big = tmp_path / "big.json"
     with big.open("wb") as file:
         file.truncate(100 << 20)
@@ -610,6 +627,11 @@ def test_a_colmap_model_cut_short_is_named(cut, name, tmp_path):
         return  # one camera is 64 bytes long: nothing was cut
     with pytest.raises(ValueError, match=f"{name} is cut short"):
         read_cameras(tmp_path)
+
+
+def test_23_a_file_that_begins_with_a_mark_of_its_byte_order_is_read():
+    good = (PRESETS_FOLDER / "arc30.json").read_bytes()
+    assert parse_cameras(b"\xef\xbb\xbf" + good).cameras == parse_cameras(good).cameras
 
 
 @settings(deadline=None, max_examples=200)

@@ -63,7 +63,7 @@ def test_each_of_eight_cameras_has_its_own_colour():
     assert tuple(trace.line.color for trace in traces) == CAMERA_COLOURS and len(set(CAMERA_COLOURS)) == 8
 
 
-def test_a_label_with_html_is_shown_as_text():
+def test_29_a_label_with_html_is_shown_as_text():
     camera = OrbitCamera(3, 0, 0, label='<img src=x onerror=alert(1)><a href="javascript:1">')
     (trace,) = camera_traces(rig_figure([camera]))
     for shown in (trace.name, trace.hovertext, *trace.text):

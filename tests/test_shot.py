@@ -47,7 +47,7 @@ def test_everything_left_open_comes_from_the_models_card():
         assert card.resolve(shot) is shot
 
 
-def test_a_seed_left_open_is_another_one_each_time():
+def test_13_a_seed_left_open_is_another_one_each_time():
     card = ModelCard.load("embedded")
     seeds = {card.resolve(Shot("a red ball", RIG, seed=seed)).seed for seed in (None, None, -1, -1)}
     assert len(seeds) == 4

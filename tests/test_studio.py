@@ -88,7 +88,7 @@ def test_an_unknown_model_and_a_folder_that_cannot_be_written_are_one_line_and_e
         assert out == "" and said in err and err.count("\n") == 1
 
 
-def test_the_app_answers_and_ends_in_order_in_the_middle_of_a_run(tmp_path):
+def test_52_the_app_answers_and_ends_in_order_in_the_middle_of_a_run(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -231,6 +231,11 @@ def test_an_exported_rig_is_the_rig_that_was_given(client, to, tmp_path):
         ({"rig": ";".join(["4,0,0"] * 9)}, "1 to 8 cameras, got 9"),
         ({"rig": "hemi36"}, "36 cameras; pick up to 8"),
         ({"rig": 4}, "a rig is JSON, text or a preset's name"),
+        ({"rig": -1}, "a rig is JSON, text or a preset's name"),
+        ({"rig": 2.5}, "a rig is JSON, text or a preset's name"),
+        ({"rig": True}, "a rig is JSON, text or a preset's name"),
+        ({"rig": "4"}, "no preset is called"),
+        ({"rig": []}, "1 to"),
         ({"rig": None}, "a rig is JSON"),
         ({"rig": [[3, 120, 0]]}, "elevation 120 is outside"),
         ({"rig": {"format": "syncam-rig", "version": 2, "cameras": [[3, 0, 0]]}}, "version"),
@@ -246,7 +251,7 @@ def test_an_exported_rig_is_the_rig_that_was_given(client, to, tmp_path):
         ({"rig": "<img src=x onerror=alert(1)>"}, "&lt;img src=x onerror=alert(1)&gt;"),
     ],
 )
-def test_what_is_wrong_with_a_request_is_said(client, studio, wrong, said):
+def test_7_14_15_what_is_wrong_with_a_request_is_said(client, studio, wrong, said):
     before = len(list(studio.engine.results.outputs.iterdir()))
     with pytest.raises(AppError) as error:
         client.predict(**{"prompt": PROMPT, "rig": "3.5,0,0", "seed": 1, **QUICK, **wrong}, api_name="/generate")
@@ -263,7 +268,7 @@ def test_what_is_wrong_with_a_request_is_said(client, studio, wrong, said):
         ("preview_rig", "{", 422),
     ],
 )
-def test_requests_that_make_no_sense_are_refused_at_once(studio, endpoint, body, status):
+def test_20_21_22_requests_that_make_no_sense_are_refused_at_once(studio, endpoint, body, status):
     began = time.monotonic()
     headers = {"content-type": "application/json"}
     answer = httpx.post(f"{studio.url}gradio_api/run/{endpoint}", content=body, headers=headers)
@@ -286,9 +291,9 @@ def test_how_well_the_views_agree_is_measured_on_the_renderers_own_video():
 # ----------------------------------------------------------------------------------------------------------- the jobs
 
 
-def test_16_visitors_each_get_their_own_result_and_previews_meanwhile(studio):
-    answers, took = run_async(crowd(studio.url, [{"number": number} for number in range(16)]))
-    assert answers == ["own"] * 16
+def test_55_visitors_at_once_each_get_their_own_result_and_previews_meanwhile(studio):
+    answers, took = run_async(crowd(studio.url, [{"number": number} for number in range(32)]))
+    assert answers == ["own"] * 32
     assert max(took) < math.inf
     print(f"{len(took)} previews, median {statistics.median(took):.0f} ms")
 
@@ -311,7 +316,7 @@ def test_a_run_knows_the_request_it_came_from_and_all_it_reports_can_be_sent_to_
     assert [report.step for report in reports if isinstance(report, Progress) and report.stage == "denoise"] == [1, 2]
 
 
-def test_the_embedded_model_stands_in_for_one_that_the_hub_does_not_give(tmp_path, monkeypatch):
+def test_40_the_embedded_model_stands_in_for_one_that_the_hub_does_not_give(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     engine = Engine(["wan2.1-1.3b"], outputs=tmp_path)
     assert list(engine.cards) == ["wan2.1-1.3b", "embedded"]
@@ -342,7 +347,7 @@ def test_results_can_be_shown_from_any_folder(studio):
     assert all(Path(file["path"]).is_relative_to(served) for file in (value["mosaic"], *value["views"]))
 
 
-def test_the_same_shot_again_is_the_same_to_the_last_bit_also_after_a_stopped_one(studio):
+def test_56_the_same_shot_again_is_the_same_to_the_last_bit_also_after_a_stopped_one(studio):
     def frames_of(job):
         assert job.state == "done", job.message
         return hashlib.sha256(read_frames(job.folder / "mosaic.mp4").tobytes()).hexdigest()
@@ -354,7 +359,7 @@ def test_the_same_shot_again_is_the_same_to_the_last_bit_also_after_a_stopped_on
     assert frames_of(watched(studio.engine.submit(quick_shot()))) == first
 
 
-def test_stop_ends_a_run_within_a_step_and_leaves_nothing(studio):
+def test_54_stop_ends_a_run_within_a_step_and_leaves_nothing(studio):
     job = studio.engine.submit(quick_shot(steps=150))
     deadline = time.monotonic() + 30
 
@@ -387,7 +392,7 @@ def test_the_end_of_a_job_is_told_to_who_was_busy_with_an_earlier_change_when_it
     assert told == ["waiting", "stopped"]
 
 
-def test_a_run_that_nobody_watches_any_more_ends(studio, monkeypatch):
+def test_53_a_run_that_nobody_watches_any_more_ends(studio, monkeypatch):
     monkeypatch.setattr(jobs, "UNWATCHED_SECONDS", 0.5)
     job = studio.engine.submit(quick_shot(steps=200))
     deadline = time.monotonic() + 30
@@ -404,7 +409,7 @@ def test_the_queue_has_an_end_and_says_so(tmp_path):
         engine.submit(quick_shot())
 
 
-def test_what_does_not_fit_into_memory_is_refused_before_it_waits(studio, monkeypatch):
+def test_10_what_does_not_fit_into_memory_is_refused_before_it_waits(studio, monkeypatch):
     monkeypatch.setattr("syncam.planning.free_bytes", lambda device: 4 << 20)
     with pytest.raises(ValueError, match="Not enough memory for 8 views of 5 frames"):
         studio.engine.submit(quick_shot(rig="orbit8"))
@@ -425,8 +430,10 @@ def test_only_results_can_be_opened_whatever_the_page_sends(studio, hostile):
         studio.engine.results.folder(hostile)
 
 
-@pytest.mark.parametrize("prompt", ["../../etc/passwd", "con", "<script>alert(1)</script>", "שלום 🙂", "a\0b"])
-def test_a_prompt_never_names_a_file_and_comes_back_as_it_was(studio, prompt):
+@pytest.mark.parametrize(
+    "prompt", ["../../etc/passwd", "con", "<script>alert(1)</script>", "שלום 🙂", "a\0b", "x" * 300]
+)
+def test_16_18_a_prompt_never_names_a_file_and_comes_back_as_it_was(studio, prompt):
     job = watched(studio.engine.submit(quick_shot(prompt)))
     assert job.folder.parent == studio.engine.results.outputs
     assert read_recipe(job.folder / "view_01.mp4")["prompt"] == prompt

@@ -1,6 +1,7 @@
 """The private parts of diffusers and gradio that we rely on. One that fails says which of them an upgrade changed."""
 
 from contextlib import contextmanager
+from pathlib import Path
 
 import diffusers
 import gradio
@@ -77,6 +78,7 @@ def gradio_page(tmp_path, monkeypatch):
     handlers = {page_upstream.NoSuchEndpoint: lambda request, error: PlainTextResponse("none", 404)}
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, app_kwargs={"exception_handlers": handlers})
     with httpx.Client(base_url=url) as client:
+        client.page = page
         yield client
     page.close()
 
@@ -98,3 +100,8 @@ def test_what_gradio_raises_for_an_unknown_endpoint_and_where_it_takes_uploads(g
     with relied_on("the route of uploads", gradio, "studio"):
         answer = gradio_page.post(page_upstream.UPLOAD_ROUTE, files={"files": ("a.txt", b"uploaded")})
         assert answer.status_code == 200 and len(answer.json()) == 1
+    with relied_on("Blocks.temp_file_sets, where it notes what was brought", gradio, "studio"):
+        assert Path(answer.json()[0]) in page_upstream.served_files(gradio_page.page)
+    with relied_on("python_multipart, by which it reads forms", gradio, "studio"):
+        assert page_upstream.boundary_of(b'multipart/form-data; Boundary="a b"') == b"a b"
+        assert page_upstream.boundary_of(b"") == b""

@@ -1,5 +1,6 @@
 """Tiny models of the real diffusers classes, with random weights: what the tests run on instead of gigabytes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +19,9 @@ from transformers import T5Config, T5EncoderModel
 from syncam.backbones.cogvideox import MultiViewCogVideoXTransformer
 from syncam.backbones.embedded import build_text_encoder, build_tokenizer
 from syncam.backbones.wan import MultiViewWanTransformer
+from syncam.checkpoints import save_added
+from syncam.model_card import KNOWN_MODELS
+from syncam.pipeline import Pipeline
 
 TEXT_DIM, CHANNELS = 16, 4
 
@@ -125,3 +129,16 @@ def save_base(family: str, folder: Path, **config) -> None:
         transformer = randomised(CogVideoXTransformer3DModel(**COGVIDEOX, **config))
         pipe = CogVideoXPipeline(tokenizer, T5EncoderModel(text_config), vae, transformer, scheduler)
     pipe.save_pretrained(folder)
+
+
+def save_model(folder: Path, scratch: Path) -> None:
+    """A whole Wan in a folder, real classes and random weights, that makes a video in no time."""
+    torch.manual_seed(0)
+    save_base("wan", scratch / "base")
+    card = KNOWN_MODELS["wan2.1-1.3b"]
+    save_added(randomised(MultiViewWanTransformer(**WAN)), scratch / "views.safetensors", card)
+    pipeline = Pipeline.load(str(scratch / "views.safetensors"), base=str(scratch / "base"))
+    pipeline.backbone.save(pipeline.backbone.pipe, folder)
+    size = {"width": 32, "height": 32, "num_frames": 5, "num_inference_steps": 1, "guidance_scale": 1.0}
+    tiny = replace(card, name="tiny", base="", weights="", negative_prompt="", **size)
+    (folder / "syncam.json").write_text(tiny.to_json(), encoding="utf-8")

@@ -26,11 +26,10 @@ from syncam.backbones.upstream import cogvideox_rotary_tables, register_block
 from syncam.multiview import (
     POSE_DIM,
     MultiViewTransformer,
+    across_views,
     each_alone,
     in_slices,
     start_untrained,
-    views_meet,
-    views_part,
 )
 from syncam.shot import ResolvedShot
 
@@ -62,6 +61,7 @@ class MultiViewCogVideoXBlock(CogVideoXBlock):
 
     views_at_a_time: int | None = None  # see MultiViewTransformer.set_chunking
     frames_at_a_time: int | None = None
+    ranks: Any = None  # see MultiViewTransformer.split_views
 
     def __init__(
         self,
@@ -141,11 +141,17 @@ class MultiViewCogVideoXBlock(CogVideoXBlock):
         num_frames = frames.shape[1]
         normed, normed_text, gate, _ = self.norm_syncam(frames.flatten(1, 2), text, temb)
         normed = normed.unflatten(1, (num_frames, -1)) + embedded_cameras
-        met, _ = self.attn_syncam(
-            views_meet(normed, num_views),
-            repeat(normed_text, "(b v) n d -> (b f) (v n) d", v=num_views, f=num_frames),
-        )
-        return frames + gate[:, None] * views_part(self.projector(met), num_views, num_frames)
+        all_views = num_views
+        if self.ranks and self.ranks.num_views:
+            all_views = self.ranks.num_views
+            normed_text = self.ranks.gather(normed_text, all_views)
+
+        def attend(tokens):
+            frames = len(tokens) * all_views // len(normed_text)
+            met, _ = self.attn_syncam(tokens, repeat(normed_text, "(b v) n d -> (b f) (v n) d", v=all_views, f=frames))
+            return self.projector(met)
+
+        return frames + gate[:, None] * across_views(attend, normed, num_views, self.ranks)
 
 
 register_block(MultiViewCogVideoXBlock, return_hidden_states_index=0, return_encoder_hidden_states_index=1)
@@ -203,9 +209,9 @@ class MultiViewCogVideoXTransformer(MultiViewTransformer, CogVideoXTransformer3D
         guidance = kwargs.pop("guidance", None)
         stock_forward = super().forward
 
-        def predict(hidden_states, timestep, encoder_hidden_states, apart=False):
+        def predict_views(hidden_states, timestep, encoder_hidden_states, cameras, apart):
             inner = dict(kwargs)
-            if (cameras := kwargs.get("cameras")) is not None:
+            if cameras is not None:
                 cameras = cameras.to(hidden_states.dtype)
                 cameras = cameras.expand(len(hidden_states) // cameras.shape[1], -1, -1)
                 inner["cameras"] = each_alone(cameras) if apart else cameras
@@ -218,6 +224,9 @@ class MultiViewCogVideoXTransformer(MultiViewTransformer, CogVideoXTransformer3D
                 attention_kwargs=inner,
                 return_dict=False,
             )[0]
+
+        def predict(*inputs, **apart):
+            return self.predict_own_views(predict_views, *inputs, kwargs.get("cameras"), **apart)
 
         def predict_in_float32(*inputs, **apart):  # as the stock pipeline weighs branches
             return predict(*inputs, **apart).float()

@@ -165,11 +165,20 @@ class MultiViewWanTransformer(MultiViewTransformer, WanTransformer3DModel):
         apart: bool = False,
         next_timestep: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
+        closely = self._looks_closely(timestep)
+        if self.ranks and cameras is not None and view_ids is None:
+            view_ids = torch.arange(cameras.shape[1])
+        predict = partial(self._predict_views, view_ids=view_ids, next_timestep=next_timestep, closely=closely)
+        return self.predict_own_views(predict, hidden_states, timestep, encoder_hidden_states, cameras, apart)
+
+    def _predict_views(
+        self, hidden_states, timestep, encoder_hidden_states, cameras, apart: bool, *, view_ids, next_timestep, closely
+    ) -> torch.Tensor:
+        """``view_ids`` are of all views that meet, also where others of them are another process's."""
         if self.config.gate_value:
             self.condition_embedder.next_timestep = next_timestep(timestep)
         if self.config.float64_timesteps:
             timestep = timestep.to(hidden_states.dtype)
-        closely = self._looks_closely(timestep)
         if cameras is not None:  # those of one sample serve all in the batch
             cameras = cameras.expand(len(hidden_states) // cameras.shape[1], *cameras.shape[1:])
             if apart:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers.models.normalization import FP32LayerNorm
 from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor, WanTransformerBlock
 from torch import nn
 
 from syncam.backbones.upstream import register_block
-from syncam.multiview import POSE_DIM, in_slices, start_untrained, views_meet, views_part
+from syncam.multiview import POSE_DIM, across_views, in_slices, start_untrained
 
 
 class MultiViewWanBlock(WanTransformerBlock):
@@ -16,6 +18,7 @@ class MultiViewWanBlock(WanTransformerBlock):
 
     views_at_a_time: int | None = None  # see MultiViewTransformer.set_chunking
     frames_at_a_time: int | None = None
+    ranks: Any = None  # see MultiViewTransformer.split_views
 
     def __init__(
         self,
@@ -86,8 +89,11 @@ class MultiViewWanBlock(WanTransformerBlock):
         """frames (b v, f, s, d), all or some of a video's, and their cameras (b v, f, 1 or s, d) -> (b v, f, s, d)."""
         shift, scale, gate = (self.scale_shift_table_mvs + temb[:, :3].float()).unsqueeze(2).chunk(3, dim=1)
         normed = (self.norm_mvs(frames.float()) * (1 + scale) + shift).type_as(frames) + embedded_cameras
-        met = self.mvs_attn(views_meet(normed, num_views), None, None, view_rope)
-        update = views_part(self.projector(met), num_views, frames.shape[1])
+
+        def attend(tokens):
+            return self.projector(self.mvs_attn(tokens, None, None, view_rope))
+
+        update = across_views(attend, normed, num_views, self.ranks)
         return (frames.float() + update * gate).type_as(frames)
 
 

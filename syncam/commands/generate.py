@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,7 +22,9 @@ from syncam.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from syncam.shot import Shot
+    from syncam.model_card import ModelCard
+    from syncam.shot import ResolvedShot, Shot
+    from syncam.view_ranks import ViewRanks
 
 
 def add_generate(commands) -> None:
@@ -66,22 +69,20 @@ def generate(options: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from syncam.distilled import card_of
-    from syncam.model_card import KNOWN_MODELS
     from syncam.shot import Progress
     from syncam.video import make_result_folder
 
     card = card_of(options.model, **loading_options(options))
     shot = card.resolve(asked_for(options))
+    ranks = join_ranks()
+    if ranks and ranks.rank:  # the first process talks to the person and writes; the others make some of the views
+        load_pipeline(options, ranks).generate(ranks.of_first(shot))
+        return ranks.leave()
     make_result_folder(options.out)
-    if options.model in KNOWN_MODELS:
-        print(card.note, file=sys.stderr)
-    if unknown := card.unknown_words(shot.prompt):
-        known = ", ".join(card.vocabulary)
-        print(f"{card.title} does not know: {', '.join(unknown)}. It knows: {known}", file=sys.stderr)
-    for reason in card.outside_trained_range(shot.rig):
-        print(f"outside the trained range: {reason}", file=sys.stderr)
-
-    pipeline = load_pipeline(options)
+    say_what_is_unusual(options, card, shot)
+    pipeline = load_pipeline(options, ranks)
+    if ranks:
+        ranks.of_first(shot)  # whose seed may be chance's
     print(pipeline.plan(shot), file=sys.stderr)
     with tqdm(total=shot.num_inference_steps, desc=f"{len(shot.rig)} views", unit="step") as bar:
 
@@ -92,6 +93,30 @@ def generate(options: argparse.Namespace) -> None:
         video = pipeline.generate(shot, on_step=show)
     written = video.save(options.out, save_frames=options.save_frames)
     print(f"seed {shot.seed}: {', '.join(path.name for path in written)} in {options.out}")
+    if ranks:
+        ranks.leave()
+
+
+def say_what_is_unusual(options: argparse.Namespace, card: ModelCard, shot: ResolvedShot) -> None:
+    """About the model, and about what it has not seen before."""
+    from syncam.model_card import KNOWN_MODELS
+
+    if options.model in KNOWN_MODELS:
+        print(card.note, file=sys.stderr)
+    if unknown := card.unknown_words(shot.prompt):
+        known = ", ".join(card.vocabulary)
+        print(f"{card.title} does not know: {', '.join(unknown)}. It knows: {known}", file=sys.stderr)
+    for reason in card.outside_trained_range(shot.rig):
+        print(f"outside the trained range: {reason}", file=sys.stderr)
+
+
+def join_ranks() -> ViewRanks | None:
+    """The processes that torchrun started together with this one; None if it started none."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    from syncam.view_ranks import ViewRanks
+
+    return ViewRanks.join()
 
 
 def asked_for(options: argparse.Namespace) -> Shot:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from syncam.pipeline import Pipeline
+    from syncam.view_ranks import ViewRanks
 
 MODEL_SETTINGS = (
     ("num-inference-steps", int, "denoising steps"),
@@ -96,10 +97,10 @@ def loading_options(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
 
 
-def load_pipeline(options: argparse.Namespace) -> Pipeline:
+def load_pipeline(options: argparse.Namespace, ranks: ViewRanks | None = None) -> Pipeline:
     """The model that was asked for, on all cores. Imports PyTorch: only after everything was found to be in order."""
     from syncam.machine import use_threads
     from syncam.pipeline import Pipeline
 
     use_threads(spare=0)
-    return Pipeline.load(options.model, **loading_options(options))
+    return Pipeline.load(options.model, **loading_options(options), ranks=ranks)

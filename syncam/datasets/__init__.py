@@ -10,8 +10,7 @@ from syncam.datasets.fitting import Fit, through_lens
 from syncam.datasets.layout import scene_folder
 from syncam.datasets.making import generate_dataset, render_dataset
 from syncam.datasets.reading import Clip, Scene, SynCamVideo, check
-from syncam.datasets.work import Job
-from syncam.datasets.writing import write_scene
+from syncam.datasets.writing import Job, write_scene
 
 __all__ = [
     "Clip",

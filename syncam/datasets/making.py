@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from syncam.cameras import Rig
-from syncam.checks import whole_number
 from syncam.datasets.layout import check_layout, clip_names
 from syncam.datasets.store import Store
-from syncam.datasets.work import Here, Job, Maker, OnRay
-from syncam.datasets.writing import make_dataset, write_scene
+from syncam.datasets.writing import Job, make_dataset, write_scene
+from syncam.job_runners import Worker, runner
 from syncam.rig_formats import export_cameras, read_cameras, to_document
 from syncam.video import RECIPE_FORMAT, RECIPE_VERSION
 
@@ -191,7 +191,7 @@ def generate_dataset(
     A second start makes only what is missing. The same scenes come out whoever makes them, bit for bit where the
     machines are alike.
     Args: ``address``: a folder, or any that fsspec knows (``s3://bucket/name``). ``on``: a Ray cluster whose workers
-        make the scenes, see :class:`syncam.datasets.work.OnRay`; without it, this process does. ``loading``: options
+        make the scenes, see :class:`syncam.job_runners.OnRay`; without it, this process does. ``loading``: options
         of :meth:`syncam.pipeline.Pipeline.load`. ``settings``: fields of :class:`syncam.shot.Shot`, the same for all.
     Returns: how many scenes failed.
     Raises: ValueError if one of the shots is not possible, before the first is made.
@@ -224,16 +224,9 @@ def _make(
     layout: str,
     about: dict,
     jobs: Sequence[Job],
-    maker: Maker,
+    worker: Worker,
     on: str | None,
     num_workers: int | None,
 ) -> int:
-    if num_workers is not None:
-        whole_number("--num-workers", num_workers, 1, 10_000)
-    if on is None:
-        return make_dataset(address, layout, about, jobs, Here(maker))
-    crew = OnRay(maker, on, num_workers)
-    try:
-        return make_dataset(address, layout, about, jobs, crew)
-    finally:
-        crew.close()
+    with closing(runner(worker, on, num_workers)) as workers:
+        return make_dataset(address, layout, about, jobs, workers)

@@ -9,15 +9,31 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from syncam.cameras import Camera
 from syncam.datasets.layout import ABOUT, ABOUT_FORMAT, CAPTIONS, clip_names, named_plainly, parse_about, scene_folder
 from syncam.datasets.store import Store
-from syncam.datasets.work import Here, Job, OnRay
+from syncam.job_runners import InProcess, OnRay
 from syncam.rig_formats import export_cameras
 from syncam.video import write_mp4
+
+
+class Job(NamedTuple):
+    """One scene to be made.
+
+    ``text`` is its caption; ``facts``, which JSON can hold, tell it from any other; ``task`` is what its worker needs.
+    """
+
+    split: str
+    name: str
+    text: str
+    cameras: tuple[Camera, ...]
+    facts: dict
+    task: Any = None
 
 
 def write_scene(
@@ -56,8 +72,8 @@ def write_scene(
         store.write(f"{job.split}/cameras/{job.name}/{job.name}.json", cameras)
 
 
-def make_dataset(address: Path | str, layout: str, about: dict, jobs: Sequence[Job], crew: Here | OnRay) -> int:
-    """Has the crew make every scene that is not there.
+def make_dataset(address: Path | str, layout: str, about: dict, jobs: Sequence[Job], runner: InProcess | OnRay) -> int:
+    """Has the runner make every scene that is not there.
 
     ``dataset.json`` and ``metadata.csv`` are written first. A dataset can be made longer by more jobs. A job that
     fails is said, counted and left out.
@@ -77,17 +93,17 @@ def make_dataset(address: Path | str, layout: str, about: dict, jobs: Sequence[J
     missing = [job for job in jobs if job.name not in finished[job.split]]
     if not missing and before.get("scenes") == scenes:
         return 0
-    about |= crew.prepare()
+    about |= runner.prepare()
     _check_same(store, before, about, {*before, *about})
     store.write(CAPTIONS, _captions_table(layout, jobs))
     store.write(ABOUT, json.dumps(about, indent=1))
     failed = 0
     with tqdm(total=len(jobs), initial=len(jobs) - len(missing), unit="scene", disable=None) as bar:
-        for job, what in crew.run(missing):
+        for job, _, problem in runner.run(missing):
             name = f"{job.split}-{job.name}"
-            if what:
+            if problem:
                 failed += 1
-                print(f"{name} failed: {what}", file=sys.stderr, flush=True)
+                print(f"{name} failed: {problem}", file=sys.stderr, flush=True)
             else:
                 print(f"{name}: {job.text}", flush=True)
             bar.update()

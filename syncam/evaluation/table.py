@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +25,9 @@ from tqdm.auto import tqdm
 
 from syncam import toyworld
 from syncam.cameras import Rig
+from syncam.checks import whole_number
 from syncam.evaluation.measures import measure_scene
+from syncam.job_runners import runner
 from syncam.machine import use_threads
 from syncam.model_card import SOLVERS, ModelCard
 from syncam.pipeline import Pipeline
@@ -105,42 +109,89 @@ def load_alone(model: str) -> Pipeline:
     return Pipeline.load(model)
 
 
-def evaluate(model: str, out: Path, num_scenes: int, seed: int, **settings) -> str:
+@dataclass
+class SceneMeasurer:
+    """Measures held-out scenes under every condition; a job is a scene's number."""
+
+    model: str
+    seed: int
+    settings: dict
+    pipeline: Pipeline | None = field(default=None, init=False)
+
+    def prepare(self) -> dict:
+        self.pipeline = Pipeline.load(self.model)
+        return {}
+
+    def make(self, number: int) -> tuple[dict[str, dict], list[np.ndarray]]:
+        """What was measured of the scene, by condition, and its rows (h, w, 3) of the contact sheet."""
+        assert self.pipeline, "prepare comes first"
+        card, measured, sheet = self.pipeline.card, {}, []
+        for name, (make, options) in self.conditions(self.pipeline).items():
+            scene, shot = held_out(self.seed, number, card=card, **options)
+            video = make(scene, replace(shot, **self.settings))
+            measured[name] = measure_scene(video, scene, name in OF_THIS_SCENE, known_kinds(card))
+            if number < SHEET_SCENES and name in ("renderer", "4 views"):
+                sheet.append(sheet_row(video))
+        return measured, sheet
+
+    def conditions(self, pipeline: Pipeline) -> dict[str, tuple[Callable, dict]]:
+        """Who makes a video of a scene and a shot, and the options of :func:`held_out`, by the column's name."""
+
+        def together(scene: toyworld.Scene, shot: Shot) -> MultiViewVideo:
+            return pipeline.generate(shot)
+
+        conditions: dict[str, tuple[Callable, dict]] = {
+            "renderer": (lambda scene, shot: toyworld.record(scene, shot.rig, size=pipeline.card.width), {}),
+            "4 views": (together, {}),
+            "a seed for each view": (lambda scene, shot: views_apart(pipeline, shot), {}),
+            "8 views": (together, {"num_views": 8}),
+            "moving cameras": (together, {"moving": 1.0}),
+        }
+        if pipeline.card.source_guidance_scale is not None:
+            conditions["a given video, 3 new views"] = partial(views_of_a_given_video, pipeline), {}
+            conditions["the same, not shown it"] = partial(views_of_a_given_video, pipeline, shown=False), {}
+        return conditions
+
+
+def evaluate(
+    model: str,
+    out: Path,
+    num_scenes: int,
+    seed: int,
+    on: str | None = None,
+    num_workers: int | None = None,
+    **settings,
+) -> str:
     """Measure a model on held-out prompts, seeds and rigs; write ``table.md``, ``figures.json`` and ``sheet.png``.
 
-    Args: ``settings`` are fields of :class:`Shot` to try (``num_inference_steps``, ``guidance_scale``, ``solver``).
+    Args: ``on``: a Ray cluster whose workers share the scenes, see :class:`syncam.job_runners.OnRay`; the figures are
+        those of one process. ``settings`` are fields of :class:`Shot` to try (``num_inference_steps``,
+        ``guidance_scale``, ``solver``).
     Returns: the table, as Markdown.
+    Raises: ValueError if there is no such cluster, and in the end if scenes failed: the files are of the others.
     """
+    whole_number("--num-scenes", num_scenes, 1, 1_000_000)
     out.mkdir(parents=True, exist_ok=True)
-    pipeline = load_alone(model)
-
-    def together(scene: toyworld.Scene, shot: Shot) -> MultiViewVideo:
-        return pipeline.generate(shot)
-
-    conditions: dict[str, tuple[Callable, dict]] = {
-        "renderer": (lambda scene, shot: toyworld.record(scene, shot.rig, size=pipeline.card.width), {}),
-        "4 views": (together, {}),
-        "a seed for each view": (lambda scene, shot: views_apart(pipeline, shot), {}),
-        "8 views": (together, {"num_views": 8}),
-        "moving cameras": (together, {"moving": 1.0}),
-    }
-    if pipeline.card.source_guidance_scale is not None:
-        conditions["a given video, 3 new views"] = partial(views_of_a_given_video, pipeline), {}
-        conditions["the same, not shown it"] = partial(views_of_a_given_video, pipeline, shown=False), {}
-    rows: dict[str, list[dict]] = {name: [] for name in conditions}
-    sheet = []
-    for number in tqdm(range(num_scenes), desc="scenes"):
-        for name, (make, options) in conditions.items():
-            scene, shot = held_out(seed, number, card=pipeline.card, **options)
-            video = make(scene, replace(shot, **settings))
-            rows[name].append(measure_scene(video, scene, name in OF_THIS_SCENE, known_kinds(pipeline.card)))
-            if number < SHEET_SCENES and name in ("renderer", "4 views"):
-                sheet.append(video)
-    figures = {name: summarise(row) for name, row in rows.items()}
+    use_threads(spare=0)
+    done: dict[int, tuple[dict[str, dict], list[np.ndarray]]] = {}
+    with closing(runner(SceneMeasurer(model, seed, settings), on, num_workers)) as workers:
+        workers.prepare()
+        for number, value, problem in tqdm(workers.run(range(num_scenes)), desc="scenes", total=num_scenes):
+            if problem:
+                print(f"scene {number + 1} failed: {problem}", file=sys.stderr, flush=True)
+            else:
+                done[number] = value
+    scenes = [done[number] for number in sorted(done)]
+    if not scenes:
+        raise ValueError(f"all of {num_scenes} scenes failed")
+    figures = {name: summarise([measured[name] for measured, _ in scenes]) for name in scenes[0][0]}
     table = as_table(figures)
     (out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     (out / "table.md").write_text(table, encoding="utf-8")
-    contact_sheet(sheet).save(out / "sheet.png")
+    if sheet := [row for _, rows in scenes for row in rows]:
+        contact_sheet(sheet).save(out / "sheet.png")
+    if failed := num_scenes - len(scenes):
+        raise ValueError(f"{failed} of {num_scenes} scenes failed; {out} has the figures of the others")
     return table
 
 
@@ -225,7 +276,11 @@ def as_table(figures: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def contact_sheet(videos: list[MultiViewVideo]) -> Image.Image:
-    """A row for each video: all views side by side, a few moments of each."""
-    rows = [np.concatenate([view[t] for view in video.frames for t in SHEET_FRAMES], axis=1) for video in videos]
+def sheet_row(video: MultiViewVideo) -> np.ndarray:
+    """All views side by side, a few moments of each, (h, w, 3): a video's row of the contact sheet."""
+    return np.concatenate([view[t] for view in video.frames for t in SHEET_FRAMES], axis=1)
+
+
+def contact_sheet(rows: list[np.ndarray]) -> Image.Image:
+    """The rows (h, w, 3) of videos, one below the other."""
     return Image.fromarray(np.concatenate(rows))

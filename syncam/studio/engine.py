@@ -173,8 +173,6 @@ class Engine:
             job.change(state="failed", message=_failure_message(error))
         else:
             job.change(state="done")
-            if self.quotas:
-                self.results.prune(self.quotas.kept_seconds, self.quotas.kept_bytes)
         finally:
             log_job(job, time.monotonic() - began)
 

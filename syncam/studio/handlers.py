@@ -229,7 +229,8 @@ class Handlers:
         """The player's value for a result, which is kept as long as this visitor looks at it."""
         folder = self.engine.results.folder(result_id)
         value = player_value(folder, self.engine.cards, self.engine.results.is_example(folder))
-        self.engine.results.shows(visitor(request), result_id)
+        files = [Path(file["path"]) for file in (value["mosaic"], *value["views"])]
+        self.engine.results.shows(visitor(request), result_id, files)
         return value
 
     def _status(self, name: str) -> str:

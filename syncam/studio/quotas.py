@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +24,7 @@ class Quotas:
     uploads_per_hour: int = 30  # of an address
     upload_bytes_per_hour: int = 256 << 20  # of an address
     kept_seconds: float = 24 * 3600.0  # of a result
-    kept_bytes: int = 2 << 30  # of all results, the oldest go first
+    kept_bytes: int = 2 << 30  # of all results, the oldest go first; of all files brought or served, as many again
 
     def require_time(self, seconds: float) -> None:
         """Raises: ValueError if a run would take too long."""
@@ -36,8 +39,27 @@ def visitor(request: Any) -> str:
     """By what a ``gr.Request`` is counted: the page's session; for a program, which may have none, its address."""
     if session := getattr(request, "session_hash", None):
         return str(session)
-    client = getattr(request, "client", None)
-    return getattr(client, "host", None) or "unknown"
+    return client_address(getattr(getattr(request, "request", None), "scope", {}))
+
+
+def client_address(scope: Mapping[str, Any]) -> str:
+    """Where an ASGI request comes from.
+
+    All requests to a Space come from its proxies, which write down whom they came from, each after what stands there
+    already. The last one that is no machine of theirs is the visitor: what comes before, anybody may have written.
+    """
+    addresses = [(scope.get("client") or ("unknown",))[0]]
+    if "SPACE_ID" in os.environ:
+        headers = [value for name, value in scope.get("headers", ()) if name == b"x-forwarded-for"]
+        addresses = b",".join(headers).decode("latin-1").replace(" ", "").split(",") + addresses
+    return next(filter(_is_of_the_internet, reversed(addresses)), addresses[-1])
+
+
+def _is_of_the_internet(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_global
+    except ValueError:
+        return False
 
 
 class RateLimit:

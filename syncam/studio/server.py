@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import socket
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,15 +23,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from syncam.studio.engine import Engine
 from syncam.studio.errors import message
-from syncam.studio.quotas import Quotas, RateLimit
+from syncam.studio.quotas import Quotas, RateLimit, client_address
 from syncam.studio.scripts import HERE, static_route
 from syncam.studio.theme import theme
-from syncam.studio.upstream import UPLOAD_ROUTE, NoSuchEndpoint
+from syncam.studio.upstream import UPLOAD_ROUTE, NoSuchEndpoint, boundary_of, served_files
 from syncam.units import format_bytes
 
 MAX_BODY_BYTES = 8 << 20  # of a request that brings no file: eight cameras with a thousand poses each are less
 MAX_UPLOAD_BYTES, MAX_UPLOAD_FILES = 64 << 20, 8  # of one request
 THIS_MACHINE = ("127.0.0.1", "localhost")
+CLEANING_SECONDS = 10.0
+_ADDRESS = re.compile(r"\s*https?:", re.IGNORECASE)
 
 
 class StudioBlocks(gr.Blocks):
@@ -37,13 +42,28 @@ class StudioBlocks(gr.Blocks):
     Gradio shows a message as HTML, and it may quote what somebody typed.
     """
 
-    async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    async def process_api(self, block_fn: Any, inputs: list, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
-            return await super().process_api(*args, **kwargs)
+            if _names_an_address(inputs):
+                raise ValueError("A file is uploaded, not fetched from an address.")
+            return await super().process_api(block_fn, inputs, *args, **kwargs)
         except gr.Error:
             raise
         except Exception as error:
             raise gr.Error(html.escape(message(error), quote=False), print_exception=False) from error
+
+
+def _names_an_address(inputs: Any) -> bool:
+    """Whether a file among what a visitor sent is one that gradio would fetch from another machine, however large."""
+    waiting = [inputs]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if isinstance(path := value.get("path"), str) and _ADDRESS.match(path):
+                return True
+            value = value.values()
+        waiting += [part for part in value if isinstance(part, (dict, list))]
+    return False
 
 
 class _TooManyFiles(Exception):
@@ -80,7 +100,7 @@ class BodyLimit:
 
     def _over_quota(self, scope: Scope, length: int) -> str:
         """Which quota an upload exceeds, in words; empty if none."""
-        address = (scope.get("client") or ("unknown",))[0]
+        address = client_address(scope)
         if self._quotas and not self._uploads.allow(address):
             most = f"{self._quotas.uploads_per_hour} uploads"
             return f"on this public page at most {most} an hour are taken from one visitor"
@@ -91,15 +111,17 @@ class BodyLimit:
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Counts the files while they come in: gradio would take a thousand."""
+        kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+        delimiter = b"--" + boundary_of(kinds[0] if kinds else b"")  # of two, gradio goes by the first
         count, end = 0, b""
 
         async def counting() -> Message:
             nonlocal count, end
             part = await receive()
             body = end + part.get("body", b"")
-            count += body.count(b"filename=")
-            end = body[-8:]  # shorter than what is looked for, so that nothing is counted twice
-            if count > MAX_UPLOAD_FILES:
+            count += body.count(delimiter)
+            end = body[1 - len(delimiter) :]  # shorter than what is looked for, so that nothing is counted twice
+            if count > MAX_UPLOAD_FILES + 1:  # one more stands after the last part
                 raise _TooManyFiles
             return part
 
@@ -113,6 +135,7 @@ class BodyLimit:
 
 class SameOrigin:
     """ASGI: what another page makes a browser send is refused. Programs, which send no Origin, are not concerned.
+    Nor is anything fetched from another machine, which gradio would do for ``/gradio_api/file=https://...``.
 
     ``names``: of hosts that this server is reached under besides the request's own, such as a proxy's.
     """
@@ -122,6 +145,9 @@ class SameOrigin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope.get("headers", ()))
+        if scope["type"] == "http" and re.search(r"https?:/", scope["path"], re.IGNORECASE):
+            refusal = JSONResponse({"error": "this server fetches nothing from other machines"}, 403)
+            return await refusal(scope, receive, send)
         origin = headers.get(b"origin", b"").decode("latin-1")
         if scope["type"] == "http" and scope["method"] != "GET" and origin:
             there = urlsplit(origin)
@@ -141,6 +167,30 @@ def own_names(bind_address: str, extra: Sequence[str] = ()) -> list[str]:
     elif bind_address not in names:
         names.append(bind_address)
     return names
+
+
+def keep_in_bounds(page: gr.Blocks, engine: Engine) -> None:
+    """Deletes the results, and the files that visitors brought or were given, that are too old or too many.
+
+    None that somebody looks at. Without quotas, nothing.
+    """
+    if quotas := engine.quotas:
+        engine.results.prune(quotas.kept_seconds, quotas.kept_bytes)
+        engine.results.prune_files(served_files(page), quotas.kept_seconds, quotas.kept_bytes)
+
+
+def start_cleaning(page: gr.Blocks, engine: Engine) -> None:
+    """Has :func:`keep_in_bounds` done every few seconds, as long as the program runs."""
+
+    def clean() -> None:
+        while True:
+            time.sleep(CLEANING_SECONDS)
+            try:
+                keep_in_bounds(page, engine)
+            except Exception as error:  # whatever it was, the next time comes
+                message(error)
+
+    threading.Thread(target=clean, name="syncam-cleaning", daemon=True).start()
 
 
 async def no_such_endpoint(request: Request, error: Exception) -> JSONResponse:

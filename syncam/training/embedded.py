@@ -28,7 +28,7 @@ from syncam.backbones.wan import FlowMatchScheduler, MultiViewWanTransformer, Wa
 from syncam.cameras import Intrinsics
 from syncam.checksums import write_checksums
 from syncam.datasets import SynCamVideo
-from syncam.evaluation.table import contact_sheet, held_out
+from syncam.evaluation.table import contact_sheet, held_out, sheet_row
 from syncam.model_card import ModelCard, TrainedRange
 from syncam.multiview import camera_features
 from syncam.pipeline import Pipeline
@@ -280,4 +280,4 @@ def draw_sheet(out: Path, step: int) -> None:
         scene, shot = held_out(0, number)
         videos += [toyworld.record(scene, shot.rig, size=pipeline.card.width), pipeline.generate(shot)]
     (out / "sheets").mkdir(exist_ok=True)
-    contact_sheet(videos).save(out / "sheets" / f"{step:06d}.png")
+    contact_sheet([sheet_row(video) for video in videos]).save(out / "sheets" / f"{step:06d}.png")

@@ -1,4 +1,4 @@
-"""Whoever makes a dataset's scenes, and whatever dies on the way: every scene once, the same bit for bit."""
+"""Whoever runs the jobs, and whatever dies on the way: every job once, with the same result bit for bit."""
 
 import os
 import random
@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import psutil
 import pytest
 
 from syncam.__main__ import main
 from syncam.datasets import Job, generate_dataset, making, render_dataset
-from syncam.datasets.work import RETRIES, Here, OnRay
 from syncam.datasets.writing import make_dataset
+from syncam.evaluation import table
+from syncam.job_runners import RETRIES, InProcess, OnRay
 from syncam.rig_formats import read_rig
 
 CAMERAS = read_rig("arc30").cameras
@@ -64,7 +66,7 @@ def cluster():
 
 def workers() -> list[psutil.Process]:
     """The actors of the cluster that this process started."""
-    return [process for process in psutil.Process().children(recursive=True) if "ray::_Worker" in name_of(process)]
+    return [process for process in psutil.Process().children(recursive=True) if "ray::_Actor" in name_of(process)]
 
 
 def name_of(process: psutil.Process) -> str:
@@ -76,7 +78,7 @@ def name_of(process: psutil.Process) -> str:
 
 @pytest.mark.slow
 def test_workers_that_are_killed_ten_times_make_every_scene_once_and_the_same(cluster, tmp_path, capsys):
-    options = {"num_scenes": 24, "num_views": 2, "num_frames": 3, "size": 32, "seed": 4}
+    options = {"num_scenes": 60, "num_views": 2, "num_frames": 9, "size": 128, "seed": 4}
     render_dataset(tmp_path / "alone", **options)
     capsys.readouterr()
     failed: list[int] = []
@@ -85,22 +87,67 @@ def test_workers_that_are_killed_ten_times_make_every_scene_once_and_the_same(cl
     )
     work.start()
     rng, killed = random.Random(0), 0
+    dead: list[psutil.Process] = []
     while work.is_alive() and killed < 10:
-        time.sleep(rng.uniform(0.0, 1.0))
-        if alive := workers():
-            rng.choice(alive).kill()
+        time.sleep(rng.uniform(0.0, 0.5))
+        if fresh := [worker for worker in workers() if worker not in dead]:
+            dead.append(rng.choice(fresh))
+            dead[-1].send_signal(signal.SIGKILL)
             killed += 1
     work.join()
     said = capsys.readouterr()
     assert failed == [0], said.err
     names = [line.split(":")[0] for line in said.out.splitlines() if line.startswith("train-")]
-    assert sorted(names) == sorted(f"train-scene{n}" for n in range(1, 25)), "each is said once"
-    assert killed >= 3
+    assert sorted(names) == sorted(f"train-scene{n}" for n in range(1, 61)), "each is said once"
+    assert killed == 10
     assert files_of(tmp_path / "together") == files_of(tmp_path / "alone")
     until = time.monotonic() + 60
     while workers() and time.monotonic() < until:
         time.sleep(0.1)
     assert not workers(), "they end with their work"
+
+
+class OneCondition(table.SceneMeasurer):
+    """Four views, and nothing to compare them with: it takes long enough."""
+
+    def conditions(self, pipeline):
+        return {"4 views": super().conditions(pipeline)["4 views"]}
+
+
+class OneFailure(OneCondition):
+    """Measures nothing of scene 2, and makes up the figures of the others."""
+
+    def prepare(self):
+        return {}
+
+    def make(self, number):
+        if number == 1:
+            raise RuntimeError("no subject")
+        figures = ("found", "reprojection", "halves", "world", "kind", "colour", "heading", "outline", "distance")
+        return {"4 views": dict.fromkeys([*figures, "elevation", "lag"], np.ones(3))}, []
+
+
+@pytest.mark.slow
+def test_an_evaluation_shared_by_two_workers_has_the_figures_of_one_process(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "SceneMeasurer", OneCondition)
+    for name, on in (("alone", None), ("together", "ray")):
+        table.evaluate("embedded", tmp_path / name, 2, 5, on, on and 2, num_inference_steps=1)
+    assert files_of(tmp_path / "together") == files_of(tmp_path / "alone")
+    assert set(files_of(tmp_path / "alone")) == {"figures.json", "table.md", "sheet.png"}
+
+
+def test_a_scene_that_fails_is_reported_and_the_others_are_in_the_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(table, "SceneMeasurer", OneFailure)
+    with pytest.raises(ValueError, match="1 of 3 scenes failed"):
+        table.evaluate("embedded", tmp_path, 3, 5)
+    assert "scene 2 failed: no subject" in capsys.readouterr().err
+    assert set(files_of(tmp_path)) == {"figures.json", "table.md"}
+
+
+def test_a_sweep_measures_seconds_and_is_not_shared(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", "--sweep", "--on", "ray", "--out", str(tmp_path)])
+    assert "--sweep measures seconds" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -120,9 +167,9 @@ def test_a_job_that_always_fails_is_reported_and_the_others_are_done(cluster, tm
 
 
 def test_in_one_process_a_job_that_fails_is_reported_and_tried_again_by_a_second_start(tmp_path, capsys):
-    assert make_dataset(tmp_path / "data", "v2", {}, jobs(3, scene2="raises"), Here(Marker(tmp_path))) == 1
+    assert make_dataset(tmp_path / "data", "v2", {}, jobs(3, scene2="raises"), InProcess(Marker(tmp_path))) == 1
     assert "train-scene2 failed: two lines of an error\n" in capsys.readouterr().err
-    assert make_dataset(tmp_path / "data", "v2", {}, jobs(3), Here(Marker(tmp_path))) == 0
+    assert make_dataset(tmp_path / "data", "v2", {}, jobs(3), InProcess(Marker(tmp_path))) == 0
     assert (tmp_path / "tries").read_text().split() == ["scene1", "scene2", "scene3", "scene2"]
 
 
