@@ -111,8 +111,9 @@ def _flat(keys: dict) -> dict:
 
 def _pinhole_matrix(value: Any) -> dict[str, float]:
     """fx, fy, cx and cy of nine numbers, row by row; nothing if they are not a pinhole's without skew."""
-    rows = [number for row in value for number in (row if isinstance(row, list) else [row])] if value else []
-    if not isinstance(value, list) or len(rows) != 9 or any(isinstance(n, bool) or not _is_number(n) for n in rows):
+    listed = value if isinstance(value, list) else []
+    rows = [number for row in listed for number in (row if isinstance(row, list) else [row])]
+    if len(rows) != 9 or not all(map(_is_number, rows)):
         return {}
     matrix = np.array(rows, np.float64).reshape(3, 3)
     rest = matrix.copy()
@@ -123,7 +124,7 @@ def _pinhole_matrix(value: Any) -> dict[str, float]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and abs(value) < 1e9  # also refuses NaN
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9  # also refuses NaN
 
 
 def _degrees(keys: dict, names: tuple[str, ...], notes: list[str]) -> float | None:
