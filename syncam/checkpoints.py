@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -33,8 +34,10 @@ FLOAT_KINDS = {
 }
 EIGHT_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
 WRAPPERS = ("state_dict", "model_state_dict", "generator_ema", "ema", "model", "module", "generator", "params")
+WRAPPED = re.compile(r"_orig_mod\.|_fsdp_wrapped_module\.|_checkpoint_wrapped_module\.")  # marks of PyTorch's own
 STRUCTURE = ("blocks", "transformer_blocks")  # names of a model's own parts, where a prefix that wraps it ends
-FP8_SCALE, FP8_MARK = ".scale_weight", "scaled_fp8"  # how ComfyUI's files keep the scale of a tensor in eight bits
+# How ComfyUI's files keep the scale of a tensor in eight bits; what they say of its input is for eight-bit products.
+FP8_SCALES, FP8_OF_INPUT, FP8_MARK = (".scale_weight", ".weight_scale"), (".scale_input", ".input_scale"), "scaled_fp8"
 
 Shapes = Mapping[str, tuple[int, ...]]
 log = logging.getLogger(__name__)
@@ -56,8 +59,8 @@ def open_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _without_prefix(state: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
-    """The names without the leading parts that all of them share, and without torch.compile's mark."""
-    names = {name: name.replace("_orig_mod.", "") for name in state}
+    """The names without the leading parts that all of them share, and without the marks of torch.compile and FSDP."""
+    names = {name: WRAPPED.sub("", name) for name in state}
     prefix = ""
     while True:
         first, dot, _ = next(iter(names.values()), "").removeprefix(prefix).partition(".")
@@ -73,12 +76,12 @@ def _without_prefix(state: dict[str, torch.Tensor], path: Path) -> dict[str, tor
 
 def _unscaled(state: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
     """Tensors kept in eight bits with a scale, times that scale, in bfloat16."""
-    scales = {name: scale for name, scale in state.items() if name.endswith(FP8_SCALE)}
-    if not scales:
-        return {name: tensor for name, tensor in state.items() if name != FP8_MARK}
-    state = {name: tensor for name, tensor in state.items() if name not in scales and name != FP8_MARK}
-    for name, scale in scales.items():
-        owner = name.removesuffix(FP8_SCALE) + ".weight"
+    state = {name: tensor for name, tensor in state.items() if name != FP8_MARK}
+    for name in [name for name in state if name.endswith(FP8_SCALES)]:
+        scale, layer = state.pop(name), name.rpartition(".")[0]
+        owner = f"{layer}.weight"
+        for end in FP8_OF_INPUT:
+            state.pop(layer + end, None)
         if owner not in state or scale.numel() != 1:
             raise ValueError(f"{path.name}: {name} is no scale of a tensor in the file")
         state[owner] = (state[owner].float() * scale.float()).bfloat16()
@@ -241,11 +244,12 @@ def _open_pickle(path: Path) -> dict[str, torch.Tensor]:
     except ValueError:
         raise
     except Exception as error:  # the restricted reader fails in many ways; each means that it is not plain tensors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        said = re.sub(r"\x1b\[\d*m", "", str(error)).strip()  # some of it is in bold
+        reason = said.splitlines()[0] if said else type(error).__name__
         raise ValueError(f"{path.name} is refused: it is damaged or more than plain tensors ({reason:.120})") from None
     if not isinstance(state, dict) or not state:
         raise ValueError(f"{path.name} is refused: expected a dictionary of tensors, got {type(state).__name__}")
-    while inner := next((key for key in WRAPPERS if isinstance(state.get(key), dict) and state[key]), None):
+    while inner := _inner_of(state, path):
         log.warning("%s: its tensors are in %r; read from there", path.name, inner)
         state = state[inner]
     for name, tensor in state.items():
@@ -254,6 +258,24 @@ def _open_pickle(path: Path) -> dict[str, torch.Tensor]:
         if tensor.dtype not in FLOAT_KINDS.values():
             raise ValueError(f"{path.name} is refused: {name} holds {tensor.dtype}")
     return state
+
+
+def _inner_of(state: dict, path: Path) -> str | None:
+    """The key under which a trainer put the tensors: one of the usual ones, or the only one that holds nothing else.
+
+    Raises: ValueError if there are several such.
+    """
+    if usual := next((key for key in WRAPPERS if isinstance(state.get(key), dict) and state[key]), None):
+        return usual
+    inner = [
+        key
+        for key, value in state.items()
+        if isinstance(value, dict) and value and all(isinstance(tensor, torch.Tensor) for tensor in value.values())
+    ]
+    if len(inner) > 1:
+        names = ", ".join(repr(key)[:40] for key in inner[:5])
+        raise ValueError(f"{path.name} holds several sets of tensors ({names}); save one of them as {WRAPPERS[0]!r}")
+    return inner[0] if inner else None
 
 
 def _by(shape: tuple[int, ...]) -> str:

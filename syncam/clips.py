@@ -183,7 +183,8 @@ def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> 
 
 
 def _header(stream: av.VideoStream, packets: list[av.Packet]) -> ClipHeader:
-    num_frames = max(stream.frames, len(packets)) - sum(packet.is_discard for packet in packets)
+    num_frames = max(stream.frames - _repeated(stream, packets), len(packets))
+    num_frames -= sum(packet.is_discard for packet in packets)
     packets = [packet for packet in packets if not packet.is_discard]  # cut off by an edit list: never shown
     if not packets:
         raise _NoPictures("it has no pictures")
@@ -208,6 +209,12 @@ def _header(stream: av.VideoStream, packets: list[av.Packet]) -> ClipHeader:
     if not 1 <= header.fps <= 240:
         raise _NoPictures(f"it has {header.fps:g} frames per second; 1 to 240 are read")
     return header
+
+
+def _repeated(stream: av.VideoStream, packets: list[av.Packet]) -> int:
+    """How many pictures an AVI counts that only repeat the one before: that is how it holds a variable rate."""
+    slots = [packet.dts for packet in packets if packet.dts is not None]
+    return max(slots) + 1 - len(slots) if slots and stream.container.format.name == "avi" else 0
 
 
 def _square_size(stream: av.VideoStream) -> tuple[int, int]:

@@ -48,8 +48,11 @@ class Visit:
         if response.status >= 400:
             self.faults.append(f"{response.status}: {response.url}")
 
-    def open(self, url: str, query: dict | None = None):
-        self.page.goto(url + (f"?{urlencode(query)}" if query else ""))
+    def open(self, url: str, query: dict | None = None, toast: str = ""):
+        """``toast``: what is said for a few seconds when the page has come, perhaps before all of it is drawn."""
+        self.page.goto(url + (f"?{urlencode(query)}" if query else ""), wait_until="commit" if toast else "load")
+        if toast:
+            self.page.get_by_text(toast).wait_for(timeout=120_000)
         self._arrive()
 
     def reload(self):

@@ -146,3 +146,26 @@ def test_a_clip_whose_header_lies_is_stopped_by_the_limits_of_its_child(limit, v
     monkeypatch.setattr(clips, limit, value)
     with pytest.raises(ValueError, match=said):
         read_clip(CLIPS / "slow_7kB.gif", 17, 128, 128, 8.0)
+
+
+def test_an_avi_of_variable_rate_is_whole_and_one_that_is_cut_is_not(clip, tmp_path):
+    """An AVI holds a variable rate as pictures that repeat, which it counts and does not store."""
+    ffmpeg(
+        "-i",
+        clip,
+        "-vf",
+        "select='lt(n,4)+not(mod(n,3))'",
+        "-fps_mode",
+        "passthrough",
+        "-c:v",
+        "mjpeg",
+        tmp_path / "a.avi",
+    )
+    header, frames = probe_clip(tmp_path / "a.avi"), read_frames(tmp_path / "a.avi")
+    assert header.times == pytest.approx([0, 0.1, 0.2, 0.3, 0.6, 0.9]) and not header.is_constant
+    assert len(frames) == header.num_frames == 6 and header.shown_at(np.array([0.5, 0.65])).tolist() == [3, 4]
+    assert read_clip(tmp_path / "a.avi", 9, 64, 48, 10.0)[[4, 5], 40, 60, 2] == pytest.approx([60, 60], abs=4)
+    data = (tmp_path / "a.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: data.rindex(b"00dc", 0, data.rindex(b"idx1"))])
+    with pytest.raises(ValueError, match="cut short"):
+        read_frames(tmp_path / "cut.avi")

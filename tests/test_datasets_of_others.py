@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from syncam.datasets import SynCamVideo, check
+from syncam.datasets.captions import read_table
 from syncam.rig_formats import read_rig, write_cameras
 from syncam.video import write_mp4
 
@@ -147,3 +148,31 @@ def test_clips_of_any_container_and_what_macos_leaves(tmp_path):
     assert dataset.usual_views() == 2
     (video,) = dataset.videos(2, random.Random(0))
     assert video.recipe["prompt"] == CAPTION and not dataset.problems
+
+
+@pytest.mark.parametrize(
+    ("rows", "texts"),
+    [
+        (['{},"5 foxes, running', "{},two dogs"], ['"5 foxes, running', "two dogs"]),
+        (['{},"5 foxes', '{},"two dogs"'], ['"5 foxes', "two dogs"]),
+        (['{},"big" dog, barking', "{},x"], ['"big" dog, barking', "x"]),
+        (['{},a 5" dog', "{},x"], ['a 5" dog', "x"]),
+    ],
+)
+def test_a_quote_that_is_not_closed_takes_in_no_other_captions(rows, texts, tmp_path):
+    clips = ("a.mp4", "b.mp4")
+    table = "\n".join(["file_name,text", *(row.format(clip) for row, clip in zip(rows, clips, strict=True))])
+    (tmp_path / "table.csv").write_text(table)
+    assert read_table(tmp_path / "table.csv") == list(zip(clips, texts, strict=True))
+
+
+@pytest.mark.parametrize("head", ["Video Path,Long Caption", "clip_name,text prompt", "media_file|CAPTION"])
+def test_columns_are_known_by_more_names(head, tmp_path):
+    (tmp_path / "table.csv").write_text(f"{head}\na.mp4{'|' if '|' in head else ','}a dog")
+    assert read_table(tmp_path / "table.csv") == [("a.mp4", "a dog")]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_table_in_another_encoding_is_said(encoding, tmp_path):
+    (made(tmp_path) / "metadata.csv").write_bytes("file_name,text\na.mp4,caf\xe9\n".encode(encoding))
+    assert "1 problems" in check(tmp_path)[0] and "not UTF-8 text" in check(tmp_path)[0]

@@ -1,9 +1,11 @@
 """What happens on the page's events, without a browser: values by name in, changes by name out."""
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
+import gradio as gr
 import pytest
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -11,8 +13,10 @@ from syncam.rig_formats import export_cameras, read_rig, to_document  # noqa: E4
 from syncam.studio.handlers import Handlers, fields_for  # noqa: E402
 from syncam.studio.layout import SETTINGS  # noqa: E402
 from syncam.studio.settings import FIELDS, from_query  # noqa: E402
+from syncam.video import read_recipe  # noqa: E402
 from tests.coroutines import run_async  # noqa: E402
 
+OTHERS_VIDEO = Path(__file__).parent / "data" / "clips" / "vfr_a.mp4"
 ME = SimpleNamespace(session_hash="me", query_params={})  # as much of a request as is looked at
 
 
@@ -118,3 +122,47 @@ def test_a_camera_file_sets_the_rig_and_a_result_sets_everything(handlers, tmp_p
 def test_settings_of_no_result_are_refused(handlers, player):
     with pytest.raises(ValueError, match="no longer on disk"):
         handlers.use_settings(values(handlers, player=player))
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"s": "\0<script>%ff\ud800"}, "settings that are not known here: s"),
+        ({"s" * 300: "1", "<b>": ""}, "not known here: " + "s" * 40),
+        ({"seed": "seven"}, "seed must be a number"),
+        ({"seed": "9" * 400}, "can't be read"),
+        ({"steps": "nan"}, "can't be read"),
+        ({"frames": "-1"}, "can't be read"),
+        ({"width": "1e400"}, "can't be read"),
+        ({"rig": "{" * 500}, "can't be read"),
+        ({"rig": "../../etc/passwd"}, "not a rig"),
+        ({"rig": '{"frames": [{"transform_matrix": 3}]}'}, "frame 1"),
+        ({"model": "../../x"}, "../../x is not among the models here"),
+        ({"solver": "\0"}, "can't be read"),
+        ({"guidance_interval": "0,x"}, "can't be read"),
+        ({"prompt": "\ud800" * 5000}, "can't be read"),
+    ],
+)
+def test_a_link_of_garbage_is_said_in_one_line_and_the_page_is_as_ever(handlers, monkeypatch, query, said):
+    warnings = []
+    monkeypatch.setattr(gr, "Warning", warnings.append)  # a toast needs a browser
+    restored = handlers.restore(values(handlers), SimpleNamespace(session_hash="me", query_params=query))
+    (warning,) = warnings
+    assert said in warning and len(warning.splitlines()) == 1 and len(warning) < 500 and "<script" not in warning
+    assert restored["generate"]["visible"] and not restored["job_id"] and "player" not in restored
+
+
+def test_a_source_video_that_the_prompt_contradicts_is_said(handlers, tmp_path):
+    video = handlers.engine.results.folder("example") / "view_01.mp4"
+    prompt = read_recipe(video)["prompt"]
+    notes = {
+        text: handlers.describe_prompt(values(handlers, source_video=str(video), prompt=text))["prompt_note"]
+        for text in (prompt, f"{prompt}!".upper(), "a blue cube")
+    }
+    assert "contradicts" not in notes[prompt] + notes[f"{prompt}!".upper()]
+    assert f"The source video shows “{prompt}”: a prompt for something else contradicts it." in notes["a blue cube"]
+    (tmp_path / "others.mp4").write_bytes(OTHERS_VIDEO.read_bytes())
+    changes = handlers.describe_prompt(
+        values(handlers, source_video=str(tmp_path / "others.mp4"), prompt="a blue cube")
+    )
+    assert "contradicts" not in changes["prompt_note"]

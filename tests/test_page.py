@@ -484,6 +484,22 @@ def test_a_video_is_seen_from_other_cameras(visit, studio):
     assert np.abs(seen - read_frames(made / "view_02.mp4")).mean() > 3
 
 
+def test_a_source_video_that_the_prompt_contradicts_and_a_link_of_garbage_are_said(visit, studio):
+    me = visit()
+    garbage = {"s": "\0<img src=x onerror=alert(1)>", "<b>x": "1"}
+    me.open(studio.url, garbage, toast="This link has settings that are not known here: s")
+    assert me.result() == "example" and len(me.drawn()) == 4
+    given = studio.engine.results.folder("example") / "view_01.mp4"
+    me.find("#syn-quality button").first.click()
+    me.find("#syn-source input[type=file]").set_input_files(given)
+    me.page.wait_for_selector("#syn-source video", timeout=120_000)
+    note = me.page.get_by_text("a prompt for something else contradicts it")
+    me.page.get_by_label("Prompt", exact=True).fill("a blue cube")
+    expect(note).to_contain_text(read_recipe(given)["prompt"])
+    me.page.get_by_label("Prompt", exact=True).fill(read_recipe(given)["prompt"])
+    expect(note).to_have_count(0)
+
+
 def test_a_rig_file_dropped_anywhere_is_imported(onlooker):
     text = json.dumps(to_document(read_rig("stereo")))
     me = onlooker

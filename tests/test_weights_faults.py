@@ -17,7 +17,7 @@ from syncam.__main__ import main
 from syncam.backbones.folder import fetched
 from syncam.backbones.loading import assemble
 from syncam.backbones.wan import WanBackbone
-from syncam.checkpoints import open_weights, require_finite_file, save_added
+from syncam.checkpoints import WRAPPED, open_weights, require_finite_file, save_added
 from syncam.model_card import KNOWN_MODELS, ModelCard
 from syncam.pipeline import Pipeline
 from tests.test_checkpoints import Canary, published
@@ -248,6 +248,9 @@ def test_a_card_with_zeros_is_refused_by_its_field(change, tmp_path):
         (["module"], "module._orig_mod."),
         (["ema"], "model."),
         (["generator_ema", "state_dict"], "net."),
+        (["weights"], ""),  # whatever the key is called, if it is the only one that holds tensors
+        (["params_ema"], "_fsdp_wrapped_module."),
+        ([], "module._checkpoint_wrapped_module."),
     ],
 )
 def test_weights_are_unwrapped_and_it_is_said(keys, prefix, name, model, tmp_path, caplog):
@@ -258,8 +261,14 @@ def test_weights_are_unwrapped_and_it_is_said(keys, prefix, name, model, tmp_pat
     torch.save(wrapped, tmp_path / name)
     read = open_weights(tmp_path / name)
     assert read.keys() == state.keys() and all(torch.equal(read[key], state[key]) for key in state)
-    assert not (keys or prefix.replace("_orig_mod.", "")) or "read" in caplog.text
+    assert not (keys or WRAPPED.sub("", prefix)) or "read" in caplog.text
     assert ModelCard.load(str(tmp_path / name)) == KNOWN_MODELS["wan2.1-1.3b"]
+
+
+def test_of_several_sets_of_tensors_none_is_taken_by_chance(model, tmp_path):
+    torch.save({"student": published(model), "teacher": published(model)}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="several sets of tensors .'student', 'teacher'.; save one of them"):
+        open_weights(tmp_path / "a.pt")
 
 
 def test_a_prefix_that_not_all_names_share_is_not_taken_off(model, tmp_path):
@@ -284,9 +293,11 @@ def test_weights_in_eight_bits_are_read(dtype, base, model, tmp_path):
             assert torch.equal(transformer.state_dict()[key], tensor.to(dtype).float()), key
 
 
-def test_eight_bits_with_a_scale_are_multiplied_by_it(tmp_path):
+@pytest.mark.parametrize("names", [["scale_weight"], ["scale_weight", "scale_input"], ["weight_scale", "input_scale"]])
+def test_eight_bits_with_a_scale_are_multiplied_by_it(names, tmp_path):
     weight, scale = torch.randn(6, 4), torch.tensor(0.01)
-    state = {"blocks.0.q.weight": (weight / scale).to(torch.float8_e4m3fn), "blocks.0.q.scale_weight": scale}
+    state = {"blocks.0.q.weight": (weight / scale).to(torch.float8_e4m3fn)}
+    state |= {f"blocks.0.q.{name}": scale.clone() for name in names}
     save_file(state | {"scaled_fp8": torch.zeros(2).to(torch.float8_e4m3fn)}, tmp_path / "a.safetensors")
     read = open_weights(tmp_path / "a.safetensors")
     assert list(read) == ["blocks.0.q.weight"] and torch.allclose(read["blocks.0.q.weight"].float(), weight, rtol=0.07)

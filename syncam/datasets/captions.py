@@ -9,8 +9,15 @@ from pathlib import Path, PurePosixPath
 
 from syncam.datasets.layout import SPLITS
 
-CLIP_COLUMNS = ("file_name", "filename", "file", "video", "video_path", "videos", "path", "clip", "media")
-TEXT_COLUMNS = ("text", "caption", "prompt", "description", "captions", "prompts")
+_MEDIA = ("file", "video", "videos", "clip", "media")
+CLIP_COLUMNS = (
+    *("file_name", "filename", "filepath", "path", *_MEDIA),
+    *(f"{what}_{end}" for what in _MEDIA for end in ("path", "file", "name")),
+)
+TEXT_COLUMNS = (
+    *("text", "caption", "prompt", "description", "captions", "prompts"),
+    *("text_prompt", "video_caption", "long_caption", "short_caption"),
+)
 _DELIMITERS = ",;\t|"
 
 
@@ -21,25 +28,40 @@ def read_table(path: Path) -> list[tuple[str, str]]:
     commas, semicolons, tabs or bars. A caption may hold bare commas: what a line has too many belongs to it.
     Raises: ValueError if it is no such table; OSError if it can't be read.
     """
-    file = io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")
+    try:
+        file = io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8 text: save it as that") from None
     header = next((line for line in file if line.strip()), "")
     delimiter = max(_DELIMITERS, key=header.count)
-    names = [name.strip().strip('"').lower() for name in header.split(delimiter)]
+    names = [name.strip().strip('"').lower().replace(" ", "_") for name in header.split(delimiter)]
     clip = next((names.index(name) for name in CLIP_COLUMNS if name in names), None)
     text = next((names.index(name) for name in TEXT_COLUMNS if name in names), None)
     if clip is None or text is None:
         raise ValueError("not a table with the columns file_name and text (or video, path; caption, prompt)")
     captions = []
+    for row in _rows(file.read(), delimiter):
+        surplus = len(row) - len(names)
+        if surplus > 0:
+            row[text : text + surplus + 1] = [delimiter.join(row[text : text + surplus + 1])]
+        if len(row) > max(clip, text) and row[clip].strip():
+            captions.append((row[clip].strip(), _unquoted(row[text])))
+    return captions
+
+
+def _rows(table: str, delimiter: str) -> list[list[str]]:
+    """The fields of each line. Where quotes don't come in pairs around fields they are part of the text: a field that
+    is never closed would take in the lines after it.
+    """
+    lines = io.StringIO(table, newline="")
     try:
-        for row in csv.reader(file, delimiter=delimiter):
-            surplus = len(row) - len(names)
-            if surplus > 0:
-                row[text : text + surplus + 1] = [delimiter.join(row[text : text + surplus + 1])]
-            if len(row) > max(clip, text) and row[clip].strip():
-                captions.append((row[clip].strip(), _unquoted(row[text])))
+        return list(csv.reader(lines, delimiter=delimiter, strict=True))
+    except csv.Error:
+        lines.seek(0)
+    try:
+        return list(csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE))
     except csv.Error as error:
         raise ValueError(f"not a table of captions: {error}") from None
-    return captions
 
 
 def _unquoted(text: str) -> str:

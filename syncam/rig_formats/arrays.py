@@ -71,6 +71,9 @@ def _lenses(arrays: dict[str, np.ndarray], count: int, notes: list[str]) -> list
     if len(table) == 1:
         table = np.repeat(table, count, 0)
     size = _size(arrays)
+    if (table[:, 2:] > 0).all() and (table[:, 2:] <= 1).all():  # shares of the pictures' size
+        notes.append("Its lens is told in shares of the pictures' size.")
+        table = table * np.array([*size, *size] if size else [np.nan] * 4)
     if size is None and np.isfinite(table[0, 2:]).all():
         width, height = (int(side) for side in np.rint(2 * table[0, 2:]))
         size = width, height

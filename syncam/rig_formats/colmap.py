@@ -6,6 +6,7 @@ are whatever the reconstruction came to. Source: COLMAP's documentation of its o
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -93,10 +94,9 @@ def _images_from_text(content: FileContent) -> list[Image]:
     for line in content.text.splitlines():
         if line.startswith("#"):
             continue
-        image = _image_of(line)
-        if points_may_follow and (image is None or not abs(np.linalg.norm(image[1][:4]) - 1) < 1e-2):
+        if points_may_follow and _is_points(line):
             points_may_follow = False
-        elif image is not None:
+        elif (image := _image_of(line)) is not None:
             images.append(image)
             points_may_follow = True
         elif line.strip():
@@ -104,6 +104,15 @@ def _images_from_text(content: FileContent) -> list[Image]:
     if not images:
         raise ValueError("this text is neither JSON nor a COLMAP images.txt, nor any other camera file known here")
     return images
+
+
+def _is_points(line: str) -> bool:
+    """Three numbers for each point: none, and the line is blank."""
+    words = line.split()
+    try:
+        return len(words) % 3 == 0 and all(math.isfinite(float(word)) for word in words[:12])
+    except ValueError:
+        return False
 
 
 def _image_of(line: str) -> Image | None:

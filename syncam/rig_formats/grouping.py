@@ -31,8 +31,9 @@ def by_camera(shots: Sequence[Shot], notes: list[str]) -> list[Sequence[Shot]]:
 
     Who took a picture is believed in this order: a number of the view or camera; the picture's name or folder; a pose
     that is the same at every time (cameras that stand still). A grouping is believed only if no camera takes two
-    pictures at once. One picture a moment is one camera that moves. Else, and where there are no times, each picture is
-    a camera. The order of the pictures in the file tells nothing.
+    pictures at once. One picture a moment is one camera that moves, unless names or folders tell cameras apart that
+    took turns. Else, and where there are no times, each picture is a camera. The order of the pictures in the file
+    tells nothing.
     """
     times = sorted({shot.time for shot in shots if shot.time is not None})
     if any(shot.time is None for shot in shots) or len(times) == 1:
@@ -44,7 +45,7 @@ def by_camera(shots: Sequence[Shot], notes: list[str]) -> list[Sequence[Shot]]:
         notes.append("Its moments have different numbers of pictures.")
     for groups in _groupings(shots):
         if all(len({shot.time for shot in group}) == len(group) for group in groups):
-            return [sorted(group, key=lambda shot: shot.time or 0.0) for group in groups]
+            return [sorted(group, key=_time) for group in groups]
     notes.append("It doesn't tell which camera took which picture; each picture is a camera.")
     return [[shot] for shot in shots]
 
@@ -54,14 +55,38 @@ def _groupings(shots: Sequence[Shot]) -> Iterable[list[list[Shot]]]:
     for told in ([shot.view for shot in shots], [shot.camera for shot in shots]):
         if None not in told:
             yield _grouped(shots, told)
+    one_a_moment = len({shot.time for shot in shots}) == len(shots)
     folders = _grouped(shots, [PurePosixPath(shot.path).parent for shot in shots])
-    if len(folders) > 1:
-        yield folders
+    for groups in ([folders] if len(folders) > 1 else []) + sorted(_by_name(shots), key=len):
+        if not one_a_moment or _took_turns(groups):
+            yield groups
     yield [list(shots)]  # one camera, if no two pictures are of one moment
-    yield from sorted(_by_name(shots), key=len)
     still = _grouped(shots, [shot.c2w.round(6).tobytes() for shot in shots])
     if all(len(group) > 1 for group in still):
         yield still
+
+
+def _took_turns(groups: list[list[Shot]]) -> bool:
+    """Whether groups of one picture a moment are of several cameras, not series or parts of one camera's path.
+
+    All of them have pictures before and after one of another's, and joining them all would make a longer way.
+    """
+    groups = [sorted(group, key=_time) for group in groups]
+    everything = sorted((shot for group in groups for shot in group), key=_time)
+    for group in groups:
+        inside = sum(_time(group[0]) < _time(shot) < _time(group[-1]) for shot in everything)
+        if inside <= len(group) - 2:
+            return False
+    return sum(map(_way, groups)) < _way(everything)
+
+
+def _time(shot: Shot) -> float:
+    return shot.time or 0.0
+
+
+def _way(shots: list[Shot]) -> float:
+    """How far a camera moves and turns from each to the next."""
+    return float(np.linalg.norm(np.diff([shot.c2w for shot in shots], axis=0), axis=(1, 2)).sum())
 
 
 def _by_name(shots: Sequence[Shot]) -> list[list[list[Shot]]]:

@@ -31,12 +31,16 @@ def read(content: FileContent) -> CameraFile:
         root = ET.fromstring(text)
     except (ET.ParseError, ValueError, RecursionError) as error:
         raise ValueError(f"this file is not valid XML: {error!s:.80}") from None
-    sensors = {sensor.get("id"): _lens(sensor) for sensor in root.iter("sensor")}
-    chunk = root.find("chunk") if root.tag == "document" else root
-    worlds = {c.get("id"): _world(c.find("transform")) for c in root.iter("component")}
-    whole = _world(chunk.find("transform")) if chunk is not None else None
+    notes = ["The world's axes are kept as the file has them."]
+    chunks = root.findall("chunk") or [root]
+    chunk = next((chunk for chunk in chunks if chunk.find(".//camera/transform") is not None), chunks[0])
+    if len(chunks) > 1:  # each with sensors and a world of its own
+        notes.append(f"It has {len(chunks)} chunks, of which the first one with poses is read.")
+    sensors = {sensor.get("id"): _lens(sensor, notes) for sensor in chunk.iter("sensor")}
+    worlds = {c.get("id"): _world(c.find("transform")) for c in chunk.iter("component")}
+    whole = _world(chunk.find("transform"))
     tracks, skipped = [], 0
-    for camera in root.iter("camera"):
+    for camera in chunk.iter("camera"):
         transform = camera.find("transform")
         if transform is None:  # a picture that was not aligned
             skipped += 1
@@ -52,7 +56,6 @@ def read(content: FileContent) -> CameraFile:
         tracks.append(Track(label[-MAX_LABEL:], [pose], lens, Source(label) if label else None, None, lens_model))
         if len(tracks) > MAX_CAMERAS:
             break
-    notes = ["The world's axes are kept as the file has them."]
     if skipped:
         notes.append(f"{skipped} pictures have no pose and are left out.")
     return finish(tracks, FORMAT.name, FORMAT.title, notes)
@@ -71,7 +74,7 @@ def _world(transform: ET.Element | None) -> tuple[np.ndarray, np.ndarray, float]
     return np.array(parts["rotation"]).reshape(3, 3), np.array(parts["translation"]), parts["scale"][0]
 
 
-def _lens(sensor: ET.Element) -> Lens:
+def _lens(sensor: ET.Element, notes: list[str]) -> Lens:
     calibrations = sensor.findall("calibration")
     if not calibrations:
         return None, None
@@ -89,6 +92,8 @@ def _lens(sensor: ET.Element) -> Lens:
     if "f" not in given:
         return None, None
     b1 = given.get("b1", 0.0)
+    if left_out := [name for name in ("b2", "p3", "p4") if given.get(name)]:
+        notes.append(f"Of its lens {' and '.join(left_out)} {'is' if len(left_out) == 1 else 'are'} left out.")
     values = {"fx": given["f"] + b1, "fy": given["f"]}
     values |= {"cx": width / 2 + given.get("cx", 0.0), "cy": height / 2 + given.get("cy", 0.0)}
     names = {"k1": "k1", "k2": "k2", "p2": "p1", "p1": "p2", "k3": "k3", "k4": "k4"}

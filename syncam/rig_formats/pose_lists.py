@@ -1,9 +1,10 @@
 """Lists of cameras as JSON: a position and a quaternion or matrix each, R and T, or one matrix under a telling name.
 
 ``position`` (or translation, location, center, ...) with ``rotation`` or ``quaternion`` is camera-to-world; ``R`` with
-``T`` and ``qvec`` with ``tvec`` are world-to-camera, as in OpenCV and COLMAP. Camera axes are taken for OpenCV's, the
-unit for a metre, and that is said. A quaternion of four bare numbers is (x, y, z, w), as robots, SciPy and three.js
-write it, unless the cameras look at one point only if it is (w, x, y, z). Lenses by the keys of a ``transforms.json``.
+``T`` and ``qvec`` with ``tvec`` are world-to-camera, as in OpenCV and COLMAP, and so is ``R`` beside the camera's
+centre. Camera axes are taken for OpenCV's, the unit for a metre, and that is said. A quaternion whose key ends in its
+order (``wxyz``) has that; one of four bare numbers is (x, y, z, w), as robots, SciPy and three.js write it, unless the
+cameras look at one point only if it is (w, x, y, z). Lenses by the keys of a ``transforms.json``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from syncam.cameras import rotations_of
 from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, common_target, finish
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Format
+from syncam.rig_formats.lens_keys import lens_from_keys
 from syncam.rig_formats.parsing import (
     inverse_of,
     label_of,
@@ -25,7 +27,6 @@ from syncam.rig_formats.parsing import (
     rotation_of,
     vector_of,
 )
-from syncam.rig_formats.transforms import lens_from_keys
 
 _POSITION = (
     "position",
@@ -40,9 +41,15 @@ _POSITION = (
     "t",
     "C",
 )
-_QUATERNION = ("quaternion", "quat", "q", "orientation", "rotation_quaternion", "rotation", "rot")
+_ORDERED = {
+    name: order
+    for order in ("wxyz", "xyzw")
+    for name in (order, *(f"{stem}_{order}" for stem in ("quaternion", "quat", "q", "rotation", "orientation")))
+} | {"rotation_quaternion": "wxyz"}  # Blender's
+_QUATERNION = (*_ORDERED, "quaternion", "quat", "q", "orientation", "rotation", "rot")
 _MATRIX = ("rotation", "rotation_matrix", "rot", "R", "orientation")
 _W2C_PAIRS = (("R", "T"), ("R", "t"), ("R", "tvec"), ("qvec", "tvec"))
+_CENTRES = ("C", "center", "centre", "camera_center")  # beside R, which is world-to-camera
 _C2W = ("camera_to_world", "cam2world", "c2w", "pose", "transform", "transform_matrix", "matrix")
 _W2C = ("world_to_camera", "world2cam", "w2c", "extrinsic", "extrinsics", "extrinsic_matrix")
 _LISTS = ("cameras", "poses", "frames", "trajectory", "extrinsics", "views")
@@ -76,6 +83,15 @@ def _is_camera(entry: Any) -> bool:
     return paired or (_first(entry, _POSITION) is not None and _first(entry, (*_QUATERNION, *_MATRIX)) is not None)
 
 
+def _way(entry: Any) -> str:
+    """What direction is read out of the keys."""
+    centred = isinstance(entry, dict) and "R" in entry and _first(entry, _POSITION) in _CENTRES
+    paired = isinstance(entry, dict) and any(a in entry and b in entry for a, b in _W2C_PAIRS)
+    keys = set(entry) if isinstance(entry, dict) else set()
+    inverted = not keys.intersection(_C2W) and (bool(keys.intersection(_W2C)) or paired or centred)
+    return "World-to-camera" if inverted else "Camera-to-world"
+
+
 def _first(entry: dict, names: tuple[str, ...]) -> str | None:
     return next((name for name in names if name in entry), None)
 
@@ -83,7 +99,7 @@ def _first(entry: dict, names: tuple[str, ...]) -> str | None:
 def read(content: FileContent) -> CameraFile:
     pairs = _entries(content.json)[: MAX_CAMERAS + 1]
     shared = content.json if isinstance(content.json, dict) else {}
-    notes = ["Camera axes as OpenCV's are assumed.", NO_SCALE]
+    notes = [f"{_way(pairs[0][1])} and camera axes as OpenCV's are assumed.", NO_SCALE]
     poses, order = [], ""
     for number, (name, entry) in enumerate(pairs, 1):
         where = f"camera {number}{f' ({name[:40]})' if name else ''}"
@@ -96,7 +112,7 @@ def read(content: FileContent) -> CameraFile:
     tracks = []
     for (name, entry), readings in zip(pairs, poses, strict=True):
         keys = entry if isinstance(entry, dict) else {}
-        lens, lens_model = lens_from_keys({**shared, **keys}, notes) if keys or shared else (None, None)
+        lens, lens_model = lens_from_keys(keys, shared, notes)
         label = next((str(keys[key]) for key in _NAMES if isinstance(keys.get(key), (str, int))), name)
         tracks.append(
             Track(
@@ -127,9 +143,10 @@ def _readings(entry: Any, where: str) -> list[np.ndarray]:
         if rotation in entry and translation in entry:
             turn = _turns(entry[rotation], f"{where}: {rotation}", "wxyz")[0]
             return [inverse_of(pose_of(turn, _vector(entry[translation], f"{where}: {translation}")))]
-    position = _vector(entry[_first(entry, _POSITION)], f"{where}: position")
-    name = _first(entry, (*_QUATERNION, *_MATRIX))
-    return [pose_of(turn, position) for turn in _turns(entry[name], f"{where}: {name}")]
+    place, name = _first(entry, _POSITION), _first(entry, (*_QUATERNION, *_MATRIX))
+    position = _vector(entry[place], f"{where}: position")
+    turns = _turns(entry[name], f"{where}: {name}", _ORDERED.get(name or "", ""))
+    return [pose_of(turn.T if name == "R" and place in _CENTRES else turn, position) for turn in turns]
 
 
 def _vector(value: Any, where: str) -> np.ndarray:
@@ -151,8 +168,8 @@ def _turns(value: Any, where: str, order: str = "") -> list[np.ndarray]:
     quaternion = vector_of(value, 4, where)
     if not abs(np.linalg.norm(quaternion) - 1) < 1e-2:
         raise ValueError(f"{where} must be a unit quaternion or a 3x3 matrix, got {value!r:.60}")
-    as_wxyz = rotations_of(quaternion)
-    return [as_wxyz] if order else [rotations_of(np.roll(quaternion, 1)), as_wxyz]
+    as_xyzw, as_wxyz = rotations_of(np.roll(quaternion, 1)), rotations_of(quaternion)
+    return {"xyzw": [as_xyzw], "wxyz": [as_wxyz]}.get(order, [as_xyzw, as_wxyz])
 
 
 FORMAT = Format(

@@ -44,6 +44,8 @@ def read(content: FileContent) -> CameraFile:
         raise ValueError("two of its poses are of the same time")
     width, height = SIZE
     notes = [f"It doesn't tell its pictures' size; {width}x{height} is assumed.", NO_SCALE]
+    if table[:, 5:7].any():
+        notes.append("It tells distortion, which is ignored.")
     if (lenses != lenses[0]).any():
         notes.append("Its lens zooms; the first one is kept.")
     fx, fy, cx, cy = (lenses[0] * [width, height, width, height]).tolist()

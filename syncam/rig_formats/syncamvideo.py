@@ -87,21 +87,13 @@ def _is_v1(content: FileContent) -> bool:
 
 
 def read_v1(content: FileContent) -> CameraFile:
-    """The lens is told by the cameras' names; ``C_01_18mm`` and its like are the published rings."""
-    data, notes = content.json, []
+    """``C_01_18mm`` and its like are the published rings."""
+    data = content.json
+    notes: list[str] = []
     vectors = [_row_vectors(text, name_of(n, key))[None] for n, (key, text) in enumerate(data.items(), 1)]
-    told = {key: re.search(r"(\d+(?:\.\d+)?) ?mm(?![a-z])", key, re.IGNORECASE) for key in data}
-    lenses = {key: lens_of_mm(float(match[1]) if match else 18, V1_SIZE) for key, match in told.items()}
-    width, height = V1_SIZE
-    if not all(told.values()):
-        notes.append(f"It doesn't tell its lens; 18 mm on a {SENSOR_MM} mm sensor, {width}x{height}, is assumed.")
-    elif not set(data) <= set(_V1_KEYS):
-        lengths = ", ".join(dict.fromkeys(match[1] for match in told.values() if match))
-        notes.append(
-            f"Its lens is {lengths} mm by its cameras' names; a {SENSOR_MM} mm sensor, {width}x{height}, is assumed."
-        )
+    lenses = _lenses(content, list(data), V1_SIZE, 18, [] if set(data) <= set(_V1_KEYS) else notes)
     poses = _to_our_world(vectors, notes)
-    tracks = [Track(key, path, lenses[key]) for key, path in zip(data, poses, strict=True)]
+    tracks = [Track(key, path, lens) for key, path, lens in zip(data, poses, lenses, strict=True)]
     return replace(finish(tracks, V1.name, V1.title, notes), tells_cameras_apart=True)
 
 
@@ -111,8 +103,8 @@ def _is_v2(content: FileContent) -> bool:
 
 
 def read_v2(content: FileContent) -> CameraFile:
-    """The lens is told by a folder above the file, such as ``f24_aperture5``."""
-    data, notes = content.json, []
+    data = content.json
+    notes: list[str] = []
     frames = sorted(data, key=lambda key: int(key[5:]))
     if not all(isinstance(data[frame], dict) and data[frame] for frame in frames):
         raise ValueError("every frame of a SynCamVideo v2 file holds its cameras")
@@ -124,22 +116,33 @@ def read_v2(content: FileContent) -> CameraFile:
         vectors.append(
             np.stack([_row_vectors(data[frame][key], f"{name_of(number, key)}, {frame}") for frame in frames])
         )
-    focal_mm, width, height = _focal_by_folder(content), *V2_SIZE
-    sensor = f"a {SENSOR_MM} mm sensor, {width}x{height}, is assumed"
-    if focal_mm is None:
-        notes.append(f"It doesn't tell its lens; 24 mm on {sensor}.")
-    else:
-        notes.append(f"Its lens is {focal_mm:g} mm by its folder's name; {sensor}.")
-    lens = lens_of_mm(focal_mm or 24, V2_SIZE)
+    lenses = _lenses(content, list(data[frames[0]]), V2_SIZE, 24, notes)
     poses = _to_our_world(vectors, notes)
-    tracks = [Track(key, path, lens) for key, path in zip(data[frames[0]], poses, strict=True)]
+    tracks = [Track(key, path, lens) for key, path, lens in zip(data[frames[0]], poses, lenses, strict=True)]
     return replace(finish(tracks, V2.name, V2.title, notes), tells_cameras_apart=True)
+
+
+def _lenses(
+    content: FileContent, names: list[str], size: tuple[int, int], otherwise_mm: float, notes: list[str]
+) -> list[Intrinsics]:
+    """Each camera's lens: told by its name, such as ``C_01_35mm``, or by a folder, such as ``f24_aperture5``."""
+    sensor = f"a {SENSOR_MM} mm sensor, {size[0]}x{size[1]}, is assumed"
+    by_name = [re.search(r"(\d+(?:\.\d+)?) ?mm(?![a-z])", name, re.IGNORECASE) for name in names]
+    by_folder = _focal_by_folder(content)
+    if all(by_name):
+        lengths = ", ".join(dict.fromkeys(match[1] for match in by_name if match))
+        notes.append(f"Its lens is {lengths} mm by its cameras' names; {sensor}.")
+    elif by_folder is not None:
+        notes.append(f"Its lens is {by_folder:g} mm by its folder's name; {sensor}.")
+    else:
+        notes.append(f"It doesn't tell its lens; {otherwise_mm:g} mm on {sensor}.")
+    return [lens_of_mm(float(match[1]) if match else by_folder or otherwise_mm, size) for match in by_name]
 
 
 def _focal_by_folder(content: FileContent) -> float | None:
     path = content.path
     parts = re.split(r"[\\/]", str(path.absolute() if isinstance(path, Path) else path)) if path is not None else []
-    matches = [re.fullmatch(r"f(\d+(?:\.\d+)?)_aperture[\d.]+", part) for part in parts]
+    matches = [re.fullmatch(r"f(\d+(?:\.\d+)?)_aperture[\d.]+", part, re.IGNORECASE) for part in parts]
     return next((float(match[1]) for match in reversed(matches) if match and 1 <= float(match[1]) <= 1000), None)
 
 

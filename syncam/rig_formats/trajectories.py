@@ -2,10 +2,13 @@
 
 TUM: ``time tx ty tz qx qy qz qw``; without times the first is left out; KITTI: the first three rows of a matrix. All
 are camera-to-world with OpenCV camera axes; the unit of length is not told. SLAM programs, MonST3R and evo write these.
+Where a first line names the columns, as EuRoC's do, it tells the order of the quaternion's numbers.
 Source: the TUM RGB-D benchmark's file formats; KITTI's odometry devkit.
 """
 
 from __future__ import annotations
+
+import re
 
 import numpy as np
 
@@ -15,12 +18,26 @@ from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.parsing import numbers_in, pose_of
 
+_HEADING = re.compile(r"[a-z]\w* *(\[.*?\])?([,;\s]+[a-z]\w* *(\[.*?\])?){6,}", re.IGNORECASE)
+
+
+def _lines(content: FileContent) -> list[str]:
+    """The lines of numbers: without the names of the columns, if there are any."""
+    return content.lines[1:] if content.lines and _HEADING.fullmatch(content.lines[0]) else content.lines
+
+
+def _order_of(content: FileContent) -> str:
+    """The order of a quaternion's numbers, by the names of the columns: EuRoC's and others' begin with w."""
+    first = next((line for line in content.text.splitlines() if line.strip()), "")
+    names = re.findall(r"(?<![a-z])(?:q|quat|rot|o)(?:_?[a-z]+)*?_?([wxyz])(?![a-z])", first.lower())
+    return "".join(names) if sorted(names) == ["w", "x", "y", "z"] else ""
+
 
 def _columns(content: FileContent) -> int:
     """Numbers in the first line, 0 if it is none of these formats."""
-    if not content.is_text or not content.lines:
+    if not content.is_text or not _lines(content):
         return 0
-    words = content.lines[0].replace(",", " ").split()
+    words = _lines(content)[0].replace(",", " ").split()
     try:
         values = [float(word) for word in words]
     except ValueError:
@@ -33,8 +50,9 @@ def _is_unit(quaternion: list[float]) -> bool:
 
 
 def read(content: FileContent) -> CameraFile:
-    columns, rows = _columns(content), []
-    for number, line in enumerate(content.lines[: MAX_CAMERAS + 1], 1):
+    columns, rows, order = _columns(content), [], _order_of(content)
+    notes = [NO_SCALE]
+    for number, line in enumerate(_lines(content)[: MAX_CAMERAS + 1], 1):
         rows.append(numbers_in(line.replace(",", " ").split(), f"line {number}"))
         if len(rows[-1]) != columns:
             raise ValueError(f"line {number} must have {columns} numbers as the first one, got {len(rows[-1])}")
@@ -48,8 +66,11 @@ def read(content: FileContent) -> CameraFile:
         times = [row[0] for row in rows] if columns == 8 and len(rows) > 1 else None
         if times and len(set(times)) < len(times):
             raise ValueError("two of its poses are of the same time")
-        poses = [pose_of(rotations_of(np.array(row)[[-1, -4, -3, -2]]), np.array(row[-7:-4])) for row in rows]
-    return finish([Track("", poses, None, None, times)], FORMAT.name, FORMAT.title, [NO_SCALE])
+        if order not in ("wxyz", "xyzw"):
+            notes.append("Its quaternions are taken as (x, y, z, w), as TUM's are.")
+        wxyz = [-4, -3, -2, -1] if order == "wxyz" else [-1, -4, -3, -2]
+        poses = [pose_of(rotations_of(np.array(row)[wxyz]), np.array(row[-7:-4])) for row in rows]
+    return finish([Track("", poses, None, None, times)], FORMAT.name, FORMAT.title, notes)
 
 
 FORMAT = Format(

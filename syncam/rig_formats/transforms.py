@@ -7,11 +7,8 @@ unless the file is ours. Source: nerfstudio's data conventions; instant-ngp's an
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from syncam.cameras import Intrinsics, LensModel
 from syncam.rig_formats.camera_file import (
     MAX_CAMERAS,
     NO_SCALE,
@@ -24,7 +21,8 @@ from syncam.rig_formats.camera_file import (
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Export, Format, Picture
 from syncam.rig_formats.grouping import Shot, by_camera
-from syncam.rig_formats.lens_models import lens_of, to_nerfstudio
+from syncam.rig_formats.lens_keys import lens_from_keys
+from syncam.rig_formats.lens_models import to_nerfstudio
 from syncam.rig_formats.parsing import (
     OPENGL,
     OPENGL_AXES,
@@ -32,25 +30,11 @@ from syncam.rig_formats.parsing import (
     label_of,
     matrix_of,
     number_of,
-    pixels_of,
     rows_of,
     text_of,
 )
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi")
-# What files call the width and height of pictures, focal lengths in pixels, and fields of view.
-_SIZES = {"width": ("w", "width", "image_width"), "height": ("h", "height", "image_height")}
-_FOCALS = {
-    "fx": ("fl_x", "fx", "focal_x", "focal_length_x", "focal_length", "focal", "fl"),
-    "fy": ("fl_y", "fy", "focal_y", "focal_length_y"),
-}
-_RADIANS = {"fx": ("camera_angle_x", "angle_x"), "fy": ("camera_angle_y", "angle_y")}
-_DEGREES = {"fx": ("x_fov", "fov_x", "fovx", "hfov"), "fy": ("y_fov", "fov_y", "fovy", "vfov", "fov")}
-_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-_LENS_KEYS = {
-    *(key for table in (_SIZES, _FOCALS, _RADIANS, _DEGREES) for keys in table.values() for key in keys),
-    *("cx", "cy", "camera_model", "is_fisheye", "camera_type", *_DISTORTION),
-}
 _IDS = ("camera_id", "cam_id", "camera", "cam", "camera_index", "cam_idx", "camera_name", "cam_name", "camera_label")
 
 
@@ -83,7 +67,7 @@ def read(content: FileContent) -> CameraFile:
             time = number_of(time, f"{where}: time")
         names = [entry[key] for key in _IDS if isinstance(entry.get(key), (str, int))]
         try:
-            lens, lens_model = lens_from_keys(data | entry, notes)
+            lens, lens_model = lens_from_keys(entry, data, notes)
             label = label_of(entry, "label", label_of_path(path))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
@@ -106,54 +90,6 @@ def _source_of(path: str) -> Source | None:
     if not path or suffix in VIDEO_SUFFIXES:
         return None
     return Source(path.removeprefix("./") + ("" if suffix else ".png"))
-
-
-def lens_from_keys(entry: dict, notes: list[str]) -> tuple[Intrinsics | None, LensModel | None]:
-    """A lens by the names that programs give to it and its size; ``entry``: the file's keys, and the camera's own.
-
-    What was assumed goes into ``notes``.  Returns: pinhole and lens model, None of what there is not.
-    """
-
-    def given(names: Sequence[str]) -> float | None:
-        return next((float(number_of(entry[name], name)) for name in names if name in entry), None)
-
-    cx, cy = given(("cx",)), given(("cy",))
-    width, height = (given(names) for names in _SIZES.values())
-    model = _model_of(entry)
-    focal = {axis: given(names) for axis, names in _FOCALS.items()}
-    angles = {axis: given(_RADIANS[axis]) for axis in focal}
-    for axis, names in _DEGREES.items():
-        if angles[axis] is None and (angle := given(names)) is not None:
-            angles[axis] = math.radians(angle)
-    told = [value for value in (*focal.values(), *angles.values()) if value is not None]
-    if not told and model != "EQUIRECTANGULAR":
-        unknown = [key for key in entry if key not in _LENS_KEYS and re.search(r"focal|fov|angle|intrins|^K$", key)]
-        if unknown:
-            notes.append(f"What {ascii(unknown[0])[:40]} says of its lens is not known here.")
-        return None, None
-    if width is None or height is None:
-        guess = "800x800 is assumed, as in D-NeRF" if cx is None or cy is None else "twice its centre is assumed"
-        notes.append(f"It doesn't tell its pictures' size; {guess}.")
-        width, height = width or 2 * (cx or 400), height or 2 * (cy or 400)
-    columns, rows = pixels_of(width, "width"), pixels_of(height, "height")
-    for axis, side in (("fx", columns), ("fy", rows)):
-        if focal[axis] is None and (angle := angles[axis]) is not None:
-            focal[axis] = Intrinsics.from_hfov(math.degrees(angle), side, side).fx
-    focal = {"fx": focal["fx"] or focal["fy"], "fy": focal["fy"] or focal["fx"]}
-    values = {name: value for name, value in (*focal.items(), ("cx", cx), ("cy", cy)) if value is not None}
-    values |= {name: float(number_of(entry[name], name)) for name in _DISTORTION if name in entry}
-    return lens_of(model, columns, rows, values)
-
-
-def _model_of(entry: dict) -> str:
-    """COLMAP's name of the lens's model. Without one it is OpenCV's: a pinhole, and distortion if it tells any."""
-    model = entry.get("camera_model", entry.get("camera_type", "OPENCV"))
-    if not isinstance(model, str):
-        raise ValueError(f"camera_model must be text, got {model!r:.40}")
-    model = model.upper()[:40] or "OPENCV"
-    if entry.get("is_fisheye") is True or model == "FISHEYE":
-        return "OPENCV_FISHEYE"
-    return {"PERSPECTIVE": "OPENCV", "PINHOLE": "OPENCV", "SIMPLE_PINHOLE": "OPENCV"}.get(model, model)
 
 
 def _keys_of(picture: Picture) -> dict:

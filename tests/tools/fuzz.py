@@ -30,6 +30,11 @@ MORE = [
     b"# Bundle file v0.3\n1 0\n500 0 0\n1 0 0\n0 1 0\n0 0 1\n0 0 -4\n",
     b"#name,x,y,alt,heading,pitch,roll,f,px,py\na.jpg,1,2,3,40,90,0,18,0,0\n",
     b'[{"position": [1, 2, 3], "quaternion": [0, 0, 0, 1]}, {"R": [[1,0,0],[0,1,0],[0,0,1]], "T": [[1], [2], [3]]}]',
+    b'[{"wxyz": [1, 0, 0, 0], "t": [1, 2, 3], "K": [[0.8, 0, 0.5], [0, 1.4, 0.5], [0, 0, 1]], "W": 64, "H": 48}]',
+    b'{"w": 64, "h": 48, "FovX": 1.1, "camera": {"fl_x": 50, "intrinsics": {"cx": 9}}, "frames": ['
+    b'{"file_path": "l_1.png", "time": 0, "transform_matrix": [[1,0,0,0],[0,1,0,0],[0,0,1,4],[0,0,0,1]]}, '
+    b'{"file_path": "r_1.png", "time": 1, "fov": 40, "transform_matrix": [[1,0,0,0],[0,1,0,0],[0,0,1,5],[0,0,0,1]]}]}',
+    b"#timestamp, p_x, p_y, p_z, q_w, q_x, q_y, q_z\n0, 1, 2, 3, 1, 0, 0, 0\n1, 1, 2, 4, 1, 0, 0, 0\n",
 ]
 # What programs and people put where something else belongs.
 WORDS = (
