@@ -7,6 +7,10 @@ import json
 import os
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlencode, urlparse
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -16,6 +20,24 @@ ARGUMENTS = ("--no-sandbox", "--enable-unsafe-swiftshader", "--ignore-gpu-blockl
 def launch_chromium(playwright):
     """A headless chromium of the machine, or the one that playwright brought.  Raises: playwright's Error if none."""
     return playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+
+
+@contextmanager
+def running_studio() -> Iterator[str]:
+    """The page with the shipped model and examples, and an output folder of its own.  Yields: its address."""
+    from syncam.studio.engine import Engine
+    from syncam.studio.layout import build_studio
+    from syncam.studio.server import launch_options
+
+    with tempfile.TemporaryDirectory() as outputs:
+        engine = Engine(outputs=Path(outputs))
+        studio = build_studio(engine)
+        _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True, **launch_options(engine))
+        engine.start()
+        try:
+            yield url
+        finally:
+            studio.close()
 
 
 class Visit:

@@ -370,7 +370,8 @@ function load() {
   setSpeed();
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   if (sweepsNext) {
-    setMode("bullet");
+    setMode("bullet"); // which is taller
+    if (element.getBoundingClientRect().top < 0) studio.showWatch();
     sweepsNext = false;
   }
   if (mode === "bullet") sweeping = !still;
