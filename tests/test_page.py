@@ -399,6 +399,7 @@ def test_keys_and_buttons_choose_how_to_watch(onlooker):
     expect(me.find(".syn-single")).to_have_attribute("data-views", "2")
     me.page.keyboard.press("w")
     expect(me.find(".syn-single")).to_have_attribute("data-views", "2 3")
+    expect(me.find(".syn-views [aria-pressed=true]")).to_have_text(["3", "4"])
     me.button("two neighbouring views for red-cyan glasses").click()
     expect(me.find(".syn-player")).to_have_attribute("data-mode", "anaglyph")
     # Where left and right differ, red is the left eye's and blue the right eye's.

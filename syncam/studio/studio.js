@@ -59,7 +59,7 @@
   }
 
   // Where the page is scrolled past Generate, a run's progress and Stop float above it.
-  const away = new IntersectionObserver(([{ isIntersecting }]) => document.body.classList.toggle("syn-away", !isIntersecting));
+  const away = new IntersectionObserver(([{ isIntersecting }]) => (document.querySelector("#syn-go").dataset.away = !isIntersecting));
   whenThere("#syn-seedline", (node) => away.observe(node), 1000);
 
   studio.openHelp = () => {
