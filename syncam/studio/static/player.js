@@ -156,11 +156,8 @@ function show() {
     caption.textContent = views.map((v) => `cam ${v + 1}`).join(mode === "anaglyph" ? " + " : " | ");
   }
   sweep.value = at;
-  if (marked === String(views)) return;
-  marked = String(views);
   [...viewBar.children].forEach((node, index) => node.setAttribute("aria-pressed", views.includes(index)));
 }
-let marked = ""; // which views' badges say that they are shown
 
 const ready = () => Boolean(shown) && video.readyState >= 2;
 const frameAt = (seconds) => Math.max(0, Math.min(shown.recipe.num_frames - 1, Math.floor(seconds * shown.recipe.fps + 1e-3)));
@@ -356,7 +353,6 @@ function load() {
       return node;
     }),
   );
-  marked = "";
   scrubber.max = recipe.num_frames - 1;
   sweep.max = sweepSpan();
   measured.replaceChildren(make("b", {}, "measured"), ` ${shown.measured}`);
