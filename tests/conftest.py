@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -60,6 +61,8 @@ def studio(tmp_path_factory):
     engine.start()
     yield SimpleNamespace(url=url, engine=engine)
     page.close()
+    while engine.status(engine.default) == "loading":  # a program that ends in the middle of that is aborted
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

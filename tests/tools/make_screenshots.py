@@ -27,6 +27,7 @@ def settle(page: Page) -> None:
     page.get_by_label("time, frame").fill(str(FRAME))
     page.wait_for_function("n => document.querySelector('.syn-player').dataset.frame === String(n)", arg=FRAME)
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    page.mouse.move(0, 0)
     page.wait_for_timeout(2000)  # what plays all the time is drawn in spare time
 
 
