@@ -5,6 +5,7 @@ Cameras are placed, a result is made, it plays, and bullet time goes around it. 
 """
 
 import io
+import tempfile
 from pathlib import Path
 
 from PIL import Image
@@ -15,7 +16,7 @@ from tests.browser import launch_chromium, running_studio
 OUT = Path(__file__).resolve().parents[2] / "assets" / "screenshots" / "studio.webp"
 VIEWPORT = {"width": 1200, "height": 860}
 WIDTH = 800  # pixels of the film
-QUALITY = 55
+QUALITY = 75
 MAX_BYTES = 3_000_000
 PROMPT = "jumping fox"
 # How long a picture of each part stays.
@@ -48,7 +49,7 @@ class Film:
 
     def save(self, path: Path) -> None:
         first, *rest = self.pictures
-        options = {"duration": self.durations, "loop": 0, "quality": QUALITY, "method": 6, "minimize_size": True}
+        options = {"duration": self.durations, "loop": 0, "quality": QUALITY, "method": 4}
         first.save(path, save_all=True, append_images=rest, **options)
 
 
@@ -109,10 +110,14 @@ def play(film: Film) -> None:
 
 
 def main() -> None:
-    with running_studio() as url, sync_playwright() as playwright:
+    with (
+        tempfile.TemporaryDirectory() as outputs,
+        running_studio(Path(outputs)) as studio,
+        sync_playwright() as playwright,
+    ):
         browser = launch_chromium(playwright)
         page = browser.new_page(viewport=VIEWPORT)
-        page.goto(url)
+        page.goto(studio.url)
         page.wait_for_selector(".syn-rig[data-drawn]", timeout=240_000)
         page.wait_for_selector(".syn-status.ready", timeout=240_000)
         page.evaluate(POINTER)

@@ -3,6 +3,7 @@
 Needs what the browser tests need (playwright and chromium). Writes ``assets/screenshots/``.
 """
 
+import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -33,14 +34,18 @@ def settle(page: Page) -> None:
 
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with running_studio() as url, sync_playwright() as playwright:
+    with (
+        tempfile.TemporaryDirectory() as outputs,
+        running_studio(Path(outputs)) as studio,
+        sync_playwright() as playwright,
+    ):
         browser = launch_chromium(playwright)
         visitor = None  # what the first one made, the others find again: their browsers remember the same
         for scheme in ("light", "dark"):
             for name, device in DEVICES.items():
                 context = browser.new_context(color_scheme=scheme, storage_state=visitor, **device)
                 page = context.new_page()
-                page.goto(url)
+                page.goto(studio.url)
                 if visitor is None:
                     page.wait_for_selector(".syn-rig[data-drawn]", timeout=120_000)
                     page.click("#syn-generate")

@@ -8,6 +8,7 @@ page of its own. Needs playwright and chromium.
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -71,8 +72,8 @@ def print_table(url: str) -> bool:
 def main() -> int:
     if len(sys.argv) > 1:
         return 0 if print_table(sys.argv[1]) else 1
-    with running_studio() as url:
-        return 0 if print_table(url) else 1
+    with tempfile.TemporaryDirectory() as outputs, running_studio(Path(outputs)) as studio:
+        return 0 if print_table(studio.url) else 1
 
 
 if __name__ == "__main__":
