@@ -17,7 +17,7 @@ export class MoreViews {
     this.result = result;
     if (!result) return;
     const { views, no_bullet_time } = result.more;
-    const no_camera = result.more.no_camera || (this.hasSelected() && studio.rig.isFull ? "the cameras above are as many as they can be: select one that this result does not have" : "");
+    const no_camera = result.more.no_camera || (this.hasSelected() && studio.rig.isFull ? `camera ${studio.rig.selected + 1} above is this result's already: move it, or select another` : "");
     this.bullet.textContent = no_bullet_time ? "Make bullet time" : `Make bullet time: ${views} cameras`;
     this.one.textContent = !studio.rig || no_camera ? "One more camera" : this.hasSelected() ? "One more camera…" : `One more camera: ${studio.rig.selected + 1}`;
     this.bullet.disabled = Boolean(this.asked || no_bullet_time);
