@@ -7,6 +7,11 @@ import json
 import os
 import re
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlencode, urlparse
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -16,6 +21,26 @@ ARGUMENTS = ("--no-sandbox", "--enable-unsafe-swiftshader", "--ignore-gpu-blockl
 def launch_chromium(playwright):
     """A headless chromium of the machine, or the one that playwright brought.  Raises: playwright's Error if none."""
     return playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+
+
+@contextmanager
+def running_studio(outputs: Path, **options) -> Iterator[SimpleNamespace]:
+    """The page of an engine with these ``options``, which has begun to load its model.  Yields: its ``url`` and
+    ``engine``."""
+    from syncam.studio.engine import Engine
+    from syncam.studio.layout import build_studio
+    from syncam.studio.server import launch_options
+
+    engine = Engine(outputs=outputs, **options)
+    page = build_studio(engine)
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options(engine))
+    engine.start()
+    try:
+        yield SimpleNamespace(url=url, engine=engine)
+    finally:
+        page.close()
+        while engine.status(engine.default) == "loading":  # a program that ends in the middle of that is aborted
+            time.sleep(0.1)
 
 
 class Visit:

@@ -3,13 +3,12 @@
 import logging
 import os
 import random
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
 
 from syncam.rig_formats import read_rig
-from tests.browser import Visit, launch_chromium
+from tests.browser import Visit, launch_chromium, running_studio
 
 # Tests run side by side (-n auto), and many threads on few cores wait for each other: one each, before torch starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -44,9 +43,6 @@ def logging_put_back():
 def studio(tmp_path_factory):
     """The page at ``url``, its ``engine``, ready. The example is the toy world's own picture of four cameras."""
     from syncam import toyworld
-    from syncam.studio.engine import Engine
-    from syncam.studio.layout import build_studio
-    from syncam.studio.server import launch_options
 
     folder = tmp_path_factory.mktemp("studio")
     scene = toyworld.Scene.sample(random.Random(0), kind="ball", colour="red", motion="bounce", sky="clear")
@@ -54,12 +50,8 @@ def studio(tmp_path_factory):
     video.recipe.update(prompt="the example", seed=1, num_inference_steps=3, guidance_scale=1.5)
     video.save(folder / "examples" / "example")
 
-    engine = Engine(outputs=folder / "outputs", examples=folder / "examples")
-    page = build_studio(engine)
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options(engine))
-    engine.start()
-    yield SimpleNamespace(url=url, engine=engine)
-    page.close()
+    with running_studio(folder / "outputs", examples=folder / "examples") as studio:
+        yield studio
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,8 @@ def elsewhere(studio):
 
     class Host(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            page = f'<!doctype html><title>host</title><iframe src="{studio.url}" width="1400" height="860"></iframe>'
+            url = f"{studio.url}?steps=2&amp;frames=5"
+            page = f'<!doctype html><title>host</title><iframe src="{url}" width="1400" height="860"></iframe>'
             self.send_response(200)
             self.send_header("content-type", "text/html")
             self.end_headers()

@@ -1,5 +1,6 @@
 """The page in a real browser: what a visitor sees and does, with the real model behind it."""
 
+import contextlib
 import itertools
 import json
 import re
@@ -253,6 +254,9 @@ def test_stop_ends_the_run_and_keeps_the_old_result(visit):
     me = visit({"steps": 200})
     me.find("#syn-generate").click()
     me.page.wait_for_selector(".syn-previews img", timeout=120_000)
+    me.find("#syn-below").evaluate("node => node.scrollIntoView({ behavior: 'instant' })")
+    expect(me.find("#syn-stop")).to_be_in_viewport()  # it floats above the page that is scrolled past it
+    expect(me.find(".syn-running")).to_be_in_viewport()
     me.find("#syn-stop").click()
     expect(me.find("#syn-running")).to_contain_text(re.compile(r"Stopped at step \d+\. Your previous result is still"))
     expect(me.find("#syn-generate")).to_be_visible()
@@ -395,6 +399,7 @@ def test_keys_and_buttons_choose_how_to_watch(onlooker):
     expect(me.find(".syn-single")).to_have_attribute("data-views", "2")
     me.page.keyboard.press("w")
     expect(me.find(".syn-single")).to_have_attribute("data-views", "2 3")
+    expect(me.find(".syn-views [aria-pressed=true]")).to_have_text(["3", "4"])
     me.button("two neighbouring views for red-cyan glasses").click()
     expect(me.find(".syn-player")).to_have_attribute("data-mode", "anaglyph")
     # Where left and right differ, red is the left eye's and blue the right eye's.
@@ -536,21 +541,53 @@ def test_everything_that_can_be_pressed_or_moved_has_a_name(onlooker):
     assert nameless == []
 
 
+@contextlib.contextmanager
+def served(engine: Engine, path: str = "/", port: int = 0):
+    """The page of an engine on a server of its own, which is gone afterwards.  Yields: its address and its port."""
+    app = gr.mount_gradio_app(FastAPI(), build_studio(engine), path=path, **launch_options(engine))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}{path.rstrip('/')}/", port
+    server.should_exit = True
+    thread.join(10)
+
+
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
     """Another page, behind a path prefix: no examples, and a second model that would have to come from the hub."""
     folder = tmp_path_factory.mktemp("elsewhere")
     engine = Engine(["embedded", "wan2.1-1.3b"], outputs=folder / "outputs", examples=folder / "none")
-    app = gr.mount_gradio_app(FastAPI(), build_studio(engine), path="/some/where", **launch_options(engine))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
+    with served(engine, "/some/where") as (url, _):
+        engine.start()
+        yield url
+
+
+def test_the_page_says_that_the_server_is_gone_and_goes_on_when_it_is_back(browser, tmp_path):
+    engine = Engine(["embedded"], outputs=tmp_path / "outputs", examples=tmp_path / "none")
     engine.start()
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/some/where/"
-    server.should_exit = True
-    thread.join(10)
+    lost = "() => document.querySelector('#syn-lost').textContent.includes('does not answer')"
+    with served(engine) as (url, port):
+        me = Visit(browser, url, {"steps": 2, "frames": 5, "rig": "combo"})
+        me.page.get_by_label("Prompt", exact=True).fill("a blue cube")
+        me.number(2, "azimuth").fill("33")
+        me.number(2, "azimuth").blur()
+        first = me.generate()
+    began = time.monotonic()
+    me.wait(lost)
+    print(f"gone, and said so after {time.monotonic() - began:.1f} s")
+    with served(Engine(["embedded"], outputs=tmp_path / "outputs", examples=tmp_path / "none"), port=port):
+        expect(me.find("#syn-lost")).to_contain_text("The server is back.")
+        for again in (False, True):
+            if again:
+                me.reload()
+            expect(me.page.get_by_label("Prompt", exact=True)).to_have_value("a blue cube")
+            me.wait_drawn(2, "azimuth_deg", 33)
+            assert me.result() == first
+    me.context.close()
 
 
 def test_behind_a_prefix_a_model_can_be_chosen_and_the_embedded_one_stands_in(browser, elsewhere, monkeypatch):

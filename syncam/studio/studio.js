@@ -51,11 +51,16 @@
   studio.runEnded = () => {
     if (wasAt("#syn-stop")) focusWhenThere(result() === resultBefore ? "#syn-generate" : ".syn-screen");
   };
-  function focusWhenThere(selector, tries = 50) {
+  const focusWhenThere = (selector) => whenThere(selector, (node) => node.focus({ preventScroll: true }));
+  function whenThere(selector, action, tries = 50) {
     const node = document.querySelector(selector);
-    if (node?.offsetParent) node.focus({ preventScroll: true });
-    else if (tries) setTimeout(() => focusWhenThere(selector, tries - 1), 40);
+    if (node?.offsetParent) action(node);
+    else if (tries) setTimeout(() => whenThere(selector, action, tries - 1), 40);
   }
+
+  // Where the page is scrolled past Generate, a run's progress and Stop float above it.
+  const away = new IntersectionObserver(([{ isIntersecting }]) => (document.querySelector("#syn-go").dataset.away = !isIntersecting));
+  whenThere("#syn-seedline", (node) => away.observe(node), 1000);
 
   studio.openHelp = () => {
     const help = document.querySelector("#syn-help");

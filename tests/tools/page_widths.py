@@ -15,7 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.browser import launch_chromium  # noqa: E402
+from tests.browser import launch_chromium, running_studio  # noqa: E402
 
 WIDTHS = (360, 390, 641, 720, 768, 800, 1024, 1101, 1280, 1440, 1920, 2560, 3840)
 ZOOMED = ((1440, 900, 2), (1440, 900, 4), (1920, 1080, 2))  # a window's size, and how far the page is zoomed in
@@ -72,17 +72,8 @@ def print_table(url: str) -> bool:
 def main() -> int:
     if len(sys.argv) > 1:
         return 0 if print_table(sys.argv[1]) else 1
-    from syncam.studio.engine import Engine
-    from syncam.studio.layout import build_studio
-    from syncam.studio.server import launch_options
-
-    with tempfile.TemporaryDirectory() as outputs:
-        engine = Engine(outputs=Path(outputs))
-        studio = build_studio(engine)
-        _, url, _ = studio.launch(prevent_thread_lock=True, quiet=True, **launch_options(engine))
-        right = print_table(url)
-        studio.close()
-    return 0 if right else 1
+    with tempfile.TemporaryDirectory() as outputs, running_studio(Path(outputs)) as studio:
+        return 0 if print_table(studio.url) else 1
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ export function fitGrid(node, width, count, ratio) {
     const [across, down] = [i + 1, Math.ceil(count / (i + 1))];
     return Math.min((width - GAP * (across - 1)) / across, ((height - GAP * (down - 1)) / down) * ratio);
   });
-  const across = sizes.findLastIndex((size) => size >= 0.7 * Math.max(...sizes)) + 1;
+  const most = sizes.findLastIndex((size) => size >= 0.7 * Math.max(...sizes)) + 1;
+  const across = Math.ceil(count / Math.ceil(count / most)); // rows as full as they can be
   node.style.setProperty("--across", across);
   node.style.setProperty("--cell", `${Math.floor(sizes[across - 1])}px`);
 }

@@ -19,6 +19,7 @@ const MODES = [
 const SPEEDS = [0.25, 0.5, 1, 2];
 const SECONDS_PER_SWEEP = 2.4; // however many cameras it goes through
 const WIGGLE_HZ = 5;
+const MOST_NAMED = 8; // previews: more of them are too small for words
 
 let shown = null; // the value that is loaded
 let mode = "grid";
@@ -140,13 +141,14 @@ const painters = {
 function show() {
   if (!ready()) return;
   const [w, h] = size();
+  let views = [];
   if (mode === "grid") {
     canvases.forEach((canvas, index) => {
       paint(canvas.getContext("2d"), index, 0, 0, w, h);
       canvas.dataset.frame = frame;
     });
   } else {
-    const views = painters[mode](single.getContext("2d"), w, h);
+    views = painters[mode](single.getContext("2d"), w, h);
     wearColour(single, props.colours, views[0]);
     single.dataset.frame = frame;
     single.dataset.views = views.join(" ");
@@ -154,6 +156,7 @@ function show() {
     caption.textContent = views.map((v) => `cam ${v + 1}`).join(mode === "anaglyph" ? " + " : " | ");
   }
   sweep.value = at;
+  [...viewBar.children].forEach((node, index) => node.setAttribute("aria-pressed", views.includes(index)));
 }
 
 const ready = () => Boolean(shown) && video.readyState >= 2;
@@ -268,7 +271,6 @@ function showControls() {
     node.setAttribute("aria-pressed", name === mode);
     node.disabled = !possible(name);
   }
-  [...viewBar.children].forEach((node, index) => node.setAttribute("aria-pressed", mode !== "grid" && index === view));
 }
 video.addEventListener("play", showControls);
 video.addEventListener("pause", showControls);
@@ -312,7 +314,7 @@ function showPreviews(pictures) {
   element.classList.toggle("previews", pictures.length > 0);
   previews.replaceChildren(
     ...pictures.map((picture, index) => {
-      const cell = make("div", { class: "syn-cell" }, make("img", { src: picture.src, alt: picture.alt, onload: fit }), make("span", { class: "syn-caption" }, `cam ${index + 1}, preview`));
+      const cell = make("div", { class: "syn-cell" }, make("img", { src: picture.src, alt: picture.alt, onload: fit }), make("span", { class: "syn-caption" }, `cam ${index + 1}${pictures.length > MOST_NAMED ? "" : ", preview"}`));
       wearColour(cell, props.colours, index);
       return cell;
     }),
@@ -370,7 +372,8 @@ function load() {
   setSpeed();
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   if (sweepsNext) {
-    setMode("bullet");
+    setMode("bullet"); // which is taller
+    if (element.getBoundingClientRect().top < 0) studio.showWatch();
     sweepsNext = false;
   }
   if (mode === "bullet") sweeping = !still;

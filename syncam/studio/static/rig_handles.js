@@ -4,7 +4,7 @@
 
 import { lookAtCentre } from "./geometry.js";
 
-export const HANDLES = ["azimuth", "elevation", "distance"];
+export const HANDLES = { azimuth: "around the subject", elevation: "up and down", distance: "closer and farther" };
 const AXIS = { distance: 0, elevation: 1, azimuth: 2 };
 const SNAP = { distance: 0.5, elevation: 15, azimuth: 15 }; // with Shift
 const STEP = { distance: 0.01, elevation: 0.1, azimuth: 0.1 };
@@ -63,8 +63,8 @@ export function pull(name, place, pointer, project, ranges) {
   };
 }
 
-// Begins to drag the camera itself over its sphere, on the side of it that it is on. `ray(pointer)` is the onlooker's
-// line of sight: {origin, direction}.
+// Begins to drag the camera itself over its sphere. Past the sphere's outline and back in, it has gone around to the
+// other side. `ray(pointer)` is the onlooker's line of sight: {origin, direction}.
 export function pullOverSphere(place, pointer, project, ray, ranges) {
   const [distance] = place;
   const centre = project(pointAt(place));
@@ -81,10 +81,13 @@ export function pullOverSphere(place, pointer, project, ray, ranges) {
   const start = pointAt(place);
   const gap = (point) => Math.hypot(...point.map((v, i) => v - start[i]));
   const { points } = meet(pointer);
-  const side = points.length > 1 && gap(points[1]) < gap(points[0]) ? 1 : 0;
+  let side = points.length > 1 && gap(points[1]) < gap(points[0]) ? 1 : 0;
+  let isPast = false;
   return (now, snap) => {
     const found = meet(now).points;
-    const [x, y, z] = found[Math.min(side, found.length - 1)];
+    if (isPast && found.length > 1) side = 1 - side;
+    isPast = found.length === 1;
+    const [x, y, z] = found[isPast ? 0 : side];
     const elevation = clamped((Math.asin(Math.min(1, Math.max(-1, z / distance))) * 180) / Math.PI, ranges.elevation);
     const azimuth = (Math.atan2(y, x) * 180) / Math.PI;
     const nearby = azimuth + 360 * Math.round((place[2] - azimuth) / 360); // without a jump of a whole turn

@@ -89,6 +89,7 @@ export class RigRows {
       row.path.hidden = isOrbit(entry);
       row.remove.disabled = store.cameras.length === 1;
       row.path.textContent = kindOf(entry);
+      row.path.title = "keyframes" in entry ? `moves, with ${keysOf(entry).length} keys` : "";
       if (!isAimed(entry)) return;
       const place = isOrbit(entry) ? entry : still(entry, store.time);
       for (const { field, slider, box } of row.fields) {
@@ -103,7 +104,7 @@ export class RigRows {
 function kindOf(entry) {
   const label = entry.label ? `${entry.label}: ` : "";
   if (isOrbit(entry)) return label;
-  if ("keyframes" in entry) return `${label}${keysOf(entry).length} keys`;
+  if ("keyframes" in entry) return `${label}◆ ${keysOf(entry).length}`;
   const poses = matricesOf(entry).length;
   return `${label}${moves(entry) ? `moves along ${poses} poses` : "stands at a pose from a file"}`;
 }

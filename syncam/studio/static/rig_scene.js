@@ -71,7 +71,7 @@ export class RigScene {
     figure.position.z = arrow.position.z = groundZ;
     this.ground = new Group();
     this.handles = Object.fromEntries(
-      HANDLES.map((name) => {
+      Object.keys(HANDLES).map((name) => {
         const knobs = [-1, 1].map(() => new Mesh(new SphereGeometry(1, 12, 8), this.materials.knob));
         const curve = line([[0, 0, 0], [0, 0, 1]], this.materials.handle);
         this.scene.add(curve, ...knobs);
@@ -171,7 +171,7 @@ export class RigScene {
 
   // The curves along which the selected camera can be pulled: none for a camera that is not aimed at the centre.
   showHandles(place, ranges, held, scale) {
-    for (const name of HANDLES) {
+    for (const name of Object.keys(HANDLES)) {
       const { curve, knobs } = this.handles[name];
       curve.visible = Boolean(place);
       for (const knob of knobs) knob.visible = Boolean(place);

@@ -10,6 +10,7 @@ import { PLACE } from "./rig_store.js";
 
 const FOV_DEG = 35;
 const FIRST_LOOK = { azimuth: -38, elevation: 26 }; // to the right of the front, above, as syncam.rig_plot
+const KNOB_PIXELS = 7; // a handle's knob, from its middle
 const NEAR_PIXELS = { mouse: 9, pen: 14, touch: 22 }; // how close to a handle's line a pointer takes it
 const radians = (degrees) => (degrees * Math.PI) / 180;
 
@@ -28,6 +29,7 @@ export class RigStage {
     this.renderer.setPixelRatio(Math.min(2, window.devicePixelRatio));
     this.spots = Array.from({ length: store.maxViews }, (_, index) => this.makeSpot(index));
     this.labels = make("div", { class: "syn-labels", "aria-hidden": "true" });
+    this.hint = make("p", { class: "syn-viewhint" });
     this.fromButton = button("", "look from the selected camera", () => this.lookFromSelected());
     this.fromButton.removeAttribute("aria-label"); // its name is what it shows, which changes
     const tools = make(
@@ -42,9 +44,10 @@ export class RigStage {
         class: "syn-stage", tabindex: 0, role: "group",
         "aria-label": "cameras around the scene in 3D. Arrow keys turn the view, plus and minus bring it closer; tab goes to the cameras.",
       },
-      this.canvas, this.labels, ...this.spots, tools,
+      this.canvas, this.labels, this.hint, ...this.spots, tools,
     );
     this.listen();
+    this.showHint();
     store.subscribe((what) => this.onChange(what));
     this.look({ ...FIRST_LOOK, distance: 10 }, false);
   }
@@ -82,6 +85,11 @@ export class RigStage {
     const across = radius / (half * this.eye.aspect);
     const upright = (radius * (0.35 + 0.65 * Math.sin(radians(elevation)))) / half;
     return Math.max(across, upright) + (elevation < 60 ? 0.75 * radius : 0);
+  }
+
+  // The metres that a pixel covers where the scene's centre is.
+  pixelSize() {
+    return (2 * this.view.distance * Math.tan(radians(FOV_DEG / 2))) / Math.max(1, this.element.clientHeight);
   }
 
   lookFromSelected() {
@@ -131,7 +139,7 @@ export class RigStage {
       this.stale = false;
     }
     const place = this.place(store.selected);
-    world.showHandles(place, this.options.ranges, this.held ?? this.over, 0.0035 * this.view.distance * 2.2);
+    world.showHandles(place, this.options.ranges, this.held ?? this.over, KNOB_PIXELS * this.pixelSize());
     world.showPictures(studio.player, (index, lens) => this.options.showsResult(index, lens));
     this.eye.updateMatrixWorld();
     this.placeLabels();
@@ -213,6 +221,15 @@ export class RigStage {
   activate(on) {
     this.active = on;
     this.element.classList.toggle("active", on);
+    this.showHint();
+  }
+
+  // What can be done here, until it has been done; then what a handle does that is under the pointer.
+  showHint() {
+    const { store, over, hint } = this;
+    const drag = "Drag a camera or its blue handles; drag the ground to turn the view.";
+    const first = matchMedia("(pointer: coarse)").matches && !this.active ? "Tap to move cameras here." : drag;
+    hint.textContent = over ? `camera ${store.selected + 1}: ${HANDLES[over]}` : this.known ? "" : first;
   }
 
   at(event) {
@@ -248,6 +265,8 @@ export class RigStage {
     this.drag = { index, answer, pointer: event.pointerId };
     this.element.setPointerCapture(event.pointerId);
     this.element.classList.add("dragging");
+    this.known = true;
+    this.showHint();
     if (index !== null) this.onDrag?.(index);
   }
 
@@ -284,6 +303,7 @@ export class RigStage {
     if (over === this.over) return;
     this.over = over;
     this.element.classList.toggle("over-handle", Boolean(over));
+    this.showHint();
     this.redraw();
   }
 
@@ -294,7 +314,7 @@ export class RigStage {
     const [x, y] = this.at(event);
     const near = NEAR_PIXELS[event.pointerType] ?? NEAR_PIXELS.mouse;
     let [best, least] = [null, near];
-    for (const name of HANDLES) {
+    for (const name of Object.keys(HANDLES)) {
       const { points, ends } = curvePoints(name, place, this.options.ranges[name]);
       const far = Math.min(...ends.map((end) => distanceTo(x, y, [this.project(end)]) - 5), distanceTo(x, y, points.map(this.project)));
       if (far < least) [best, least] = [name, far];

@@ -95,7 +95,7 @@ export async function mount({ element, trigger, props, server, watch }) {
     const undo = button("undo", "undo the last change of the cameras", () => store.undo());
     const redo = button("redo", "redo what was undone", () => store.redo());
     const format = make("select", { "aria-label": "format to export cameras in" }, ...props.formats.map((name) => make("option", { value: name }, name)));
-    const save = button("export", "export the cameras in this format", () => exportRig(format.value));
+    const save = button("export as", "export the cameras in this format", () => exportRig(format.value));
     const show = () => {
       add.disabled = copy.disabled = store.isFull;
       undo.disabled = !store.past.length;
@@ -103,7 +103,7 @@ export async function mount({ element, trigger, props, server, watch }) {
     };
     store.subscribe(show);
     show();
-    return { element: make("div", { class: "syn-tools" }, add, copy, mirror, undo, redo, make("span", { class: "syn-export" }, format, save)) };
+    return { element: make("div", { class: "syn-tools" }, add, copy, mirror, undo, redo, make("span", { class: "syn-export" }, save, format)) };
   }
 
   async function setInMotion(numbers, way) {

@@ -17,8 +17,8 @@ export class TakeRow {
       make("span", { class: "syn-facts" }, "Download"),
       ...(links.length <= MOST_LINKS ? links : [make("details", { class: "syn-more" }, make("summary", {}, `${links.length} views`), make("div", { class: "syn-chips" }, ...links))]),
       this.link(result.mosaic, "mosaic"),
-      button("bullet-time gif", "download the frame shown, seen from one camera after the other", () => this.save(result, "gif"), "chip"),
-      button("everything .zip", "videos, frames, recipe, and cameras for nerfstudio, COLMAP and 4D reconstruction", () => this.save(result, "zip"), "chip"),
+      button("bullet-time gif", "download the frame shown, seen from one camera after the other", (event) => this.save(event.currentTarget, result, "gif"), "chip"),
+      button("everything .zip", "videos, frames, recipe, and cameras for nerfstudio, COLMAP and 4D reconstruction", (event) => this.save(event.currentTarget, result, "zip"), "chip"),
       make("span", { class: "syn-facts" }, "Settings"),
       button("use these", "put this result's prompt, cameras, seed and numbers into the fields above", () => this.parts.trigger("use_settings"), "chip"),
       button("copy recipe", "copy the recipe: prompt, cameras, seed, model and all numbers, as JSON", (event) => copy(event, JSON.stringify(result.recipe, null, 1)), "chip"),
@@ -44,8 +44,12 @@ export class TakeRow {
     }
   }
 
-  async save(result, kind) {
+  // Many views take a while: the button says so.
+  async save(node, result, kind) {
+    const words = node.textContent;
+    Object.assign(node, { disabled: true, textContent: "making it…" });
     const made = await this.parts.server.make_file([result.id, kind, this.frameNow()]).catch(() => null);
+    Object.assign(node, { disabled: false, textContent: words });
     if (made?.path) return this.saveFile(made);
     this.parts.trigger("show_error", { message: made?.error ?? "The file could not be made: the server does not answer." });
   }

@@ -25,7 +25,7 @@ export class Timeline {
     this.dots = make("div", { class: "syn-dots" });
     const tools = make(
       "div", { class: "syn-timetools" },
-      this.title, this.keyButton, this.pathSelect, make("label", { class: "syn-all" }, this.all, "all"), this.easing, this.deleteButton, this.stillButton,
+      this.title, this.keyButton, this.pathSelect, make("label", { class: "syn-all" }, this.all, "all cameras"), this.easing, this.deleteButton, this.stillButton,
     );
     this.element = make("div", { class: "syn-timeline", role: "group", "aria-label": "path of the selected camera in time" }, tools, make("div", { class: "syn-track" }, this.scrubber, this.dots));
     store.subscribe((what) => this.onChange(what));

@@ -59,7 +59,7 @@ export class Viewfinder {
     const large = scaled(lens, shown.width / lens.width);
     if (!view) this.drawFigure(context, pose, large);
     this.drawGuides(context, pose, large, shown);
-    const from = view ? ` from view ${view.index + 1} of the result` : ", on an empty stage";
+    const from = view ? `, drawn from view ${view.index + 1} of the result` : ", on an empty stage";
     const wrong = this.wrong(pose, large, shown);
     this.says.textContent = `What camera ${store.selected + 1} would see${from}${wrong ? `: ${wrong}` : ""}.`;
     this.says.classList.toggle("warn", Boolean(wrong));
