@@ -117,6 +117,7 @@ class Planner:
     # what each part reaches of the rate of a single operation, before the first run: on a CPU as rehearsals measured
     EFFICIENCY = {"text_encoder": 0.8, "transformer": 0.4, "vae": 1.0}
     EFFICIENCY_ON_CPU = {**EFFICIENCY, "transformer": 0.6}
+    SMALL_EFFICIENCY = 0.15  # of all parts of a model so small that elementwise work takes most of its time
     REMEMBERED_RUNS, FEWEST_STEPS = 5, 4  # the time of a run of fewer steps is that of starting, not of stepping
 
     def __init__(self, backbone, device: torch.device, offload: str = "none"):
@@ -225,7 +226,8 @@ class Planner:
         module = getattr(self.backbone.pipe, component)
         rate = convolution_rate if component == "vae" and not self.backbone.decoder_is_small else matmul_rate
         efficiency = self.EFFICIENCY_ON_CPU if self.device.type == "cpu" else self.EFFICIENCY
-        return efficiency[component] * rate(self.device, module.dtype)
+        reached = self.SMALL_EFFICIENCY if self.backbone.decoder_is_small else efficiency[component]
+        return reached * rate(self.device, module.dtype)
 
     def _denoising_flops(self, shot: ResolvedShot, num_views: int, num_latents: int, tokens: int) -> float:
         """Of all steps; in those in which the embedded model doesn't look closely, there are fewer tokens."""
