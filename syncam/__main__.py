@@ -22,6 +22,7 @@ from syncam.commands.options import (
     numbers,
     path_or_text,
 )
+from syncam.commands.rehearse import add_rehearse
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         *(add_generate, add_convert, add_plot, add_dataset),
-        *(add_train, add_calibrate, add_evaluate, add_verify, add_benchmark),
+        *(add_train, add_calibrate, add_evaluate, add_verify, add_benchmark, add_rehearse),
     ):
         add(commands)
     options = parser.parse_args(arguments)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import torch
+import torch.nn.functional as F
 
 from syncam import zero_gpu
 
@@ -96,14 +98,30 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.15)
         return zero_gpu.MATMUL_RATE
     size = 1024 if device.type == "cpu" else 4096
     a = torch.randn(size, size, device=device, dtype=dtype)
+    return 2 * size**3 / _least_seconds(lambda: a @ a, device, seconds)
+
+
+def convolution_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
+    """The same in what video autoencoders do most: a 3x3x3 convolution of many channels."""
+    if zero_gpu.ACTIVE:
+        return zero_gpu.MATMUL_RATE
+    channels, frames, side = 96, 4, 64 if device.type == "cpu" else 256
+    video = torch.randn(1, channels, frames + 2, side + 2, side + 2, device=device, dtype=dtype)
+    kernels = torch.randn(channels, channels, 3, 3, 3, device=device, dtype=dtype)
+    flops = 2 * 27 * channels**2 * frames * side**2
+    return flops / _least_seconds(lambda: F.conv3d(video, kernels), device, seconds)
+
+
+def _least_seconds(run: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """The least time of as many runs as fit into some seconds, by :func:`own_seconds`."""
     best, until = math.inf, time.perf_counter() + seconds
     while time.perf_counter() < until or best == math.inf:
         began = own_seconds(device)
-        a @ a
+        run()
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
         best = min(best, own_seconds(device) - began)
-    return 2 * size**3 / max(best, 1e-9)
+    return max(best, 1e-9)
 
 
 def attention_is_fused(device: torch.device) -> bool:

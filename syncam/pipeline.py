@@ -24,6 +24,7 @@ import syncam.backbones.embedded  # noqa: F401  diffusers loads components only 
 from syncam.backbones import loading, lora
 from syncam.backbones.base import Backbone
 from syncam.backbones.cogvideox import CogVideoXBackbone
+from syncam.backbones.text_on_disk import TextEncoderOnDisk
 from syncam.backbones.wan import WanBackbone
 from syncam.caching import Calibration, mag_cache
 from syncam.checksums import sha256_of, verify_checksums
@@ -43,7 +44,10 @@ BACKBONES: dict[str, type[Backbone]] = {"wan": WanBackbone, "cogvideox": CogVide
 
 
 class Pipeline:
-    """A loaded model. ``card`` says what it can do; :meth:`generate` does it."""
+    """A loaded model. ``card`` says what it can do; :meth:`generate` does it.
+
+    ``watch(stage)`` is entered around every stage of a generation, under its name in a plan's ``stages``.
+    """
 
     def __init__(
         self,
@@ -60,13 +64,17 @@ class Pipeline:
             offload = "none" if on_cpu else choose_offload(component_bytes(pipe), free_bytes(self.device))
         if offload == "none":
             pipe.to(self.device)
+            if self.device.type == "cpu":
+                loading.take_into_memory(pipe)
         elif offload == "model":
             pipe.enable_model_cpu_offload(device=self.device)
         else:
-            pipe.enable_group_offload(self.device, offload_type="leaf_level")
+            on_disk = ["text_encoder"] if isinstance(pipe.text_encoder, TextEncoderOnDisk) else None
+            pipe.enable_group_offload(self.device, offload_type="leaf_level", exclude_modules=on_disk)
         if ranks:
             pipe.transformer.split_views(ranks)
         self.planner = Planner(backbone, self.device, offload, ranks.size if ranks else 1)
+        self.watch: Callable[[str], AbstractContextManager] = nullcontext
         self.base: dict[str, Any] = {}  # for the recipe: what was put in the place of the card's base model
 
     @property
@@ -134,7 +142,8 @@ class Pipeline:
             return plans[0]
         seconds, flops = sum(plan.seconds for plan in plans), sum(plan.flops for plan in plans)
         largest = max(plans, key=lambda plan: plan.needed_bytes)
-        return replace(largest, num_views=len(shot.rig), seconds=seconds, flops=flops)
+        stages = tuple(stage for plan in plans for stage in plan.stages)
+        return replace(largest, num_views=len(shot.rig), seconds=seconds, flops=flops, stages=stages)
 
     def generate(
         self,
@@ -163,27 +172,33 @@ class Pipeline:
             with torch.no_grad(), self._memory_given_back():
                 progress.report("text", 0)
                 if on_step:
-                    self.backbone.prepare_preview()
-                prompt_embeds = self._encode_prompt(shot)
+                    with self.watch("preview"):
+                        self.backbone.prepare_preview()
+                with self.watch("text"):
+                    prompt_embeds = self._encode_prompt(shot)
                 encoded = time.perf_counter()
-                latents = {view: self.backbone.encode(frames) for view, frames in given.items()}
+                with self.watch("encode") if given else nullcontext():
+                    latents = {view: self.backbone.encode(frames) for view, frames in given.items()}
                 noise = self.backbone.noise(shot)
                 for progress.number, one in enumerate(passes):
                     known = torch.cat([latents[view] for view in one.known]) if one.known else None
-                    made = self._denoise(
-                        one.part_of(shot),
-                        plan,
-                        cameras[progress.number],
-                        noise[[*one.views]],
-                        prompt_embeds,
-                        known,
-                        progress,
-                    )
+                    with self.watch("denoise"):
+                        made = self._denoise(
+                            one.part_of(shot),
+                            plan,
+                            cameras[progress.number],
+                            noise[[*one.views]],
+                            prompt_embeds,
+                            known,
+                            progress,
+                        )
                     latents |= zip(one.views, made.split(1), strict=True)
                 denoised = time.perf_counter()
                 progress.report("decode", progress.num_steps)
                 new = [view for view in range(len(shot.rig)) if view not in given]
-                frames = given | dict(zip(new, self._decode([latents[view] for view in new], progress), strict=True))
+                with self.watch("decode"):
+                    made_frames = self._decode([latents[view] for view in new], progress)
+                frames = given | dict(zip(new, made_frames, strict=True))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

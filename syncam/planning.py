@@ -1,16 +1,15 @@
 """What a run will need in memory and time, found out before anything is allocated, and what to do where it doesn't fit.
 
-Operations have a closed form, which each family's backbone knows. Bytes are measured once per model: one block of the
-real transformer, and one tile of the real autoencoder, run in a few sizes on the meta device, where tensors have shapes
-but no storage, while the bytes that live are counted; they grow linearly with the tokens. Attention is counted as a
-fused kernel does it, without its matrix of scores. After that, a plan is arithmetic.
+Operations have a closed form, which each family's backbone knows. Bytes are counted once per model (and kept on disk):
+one block of the real transformer, and one tile of the real autoencoder, in a few sizes; they grow linearly with the
+tokens. After that, a plan is arithmetic: each stage of a run takes operations of one component, which runs at the rate
+of its kind of number.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,14 +17,11 @@ from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
-from syncam.machine import attention_is_fused, free_bytes, matmul_rate
+from syncam.counting import Cost, cost_of
+from syncam.disk_cache import code_of, key_of, remembered
+from syncam.machine import attention_is_fused, convolution_rate, free_bytes, matmul_rate
 from syncam.multiview import CAMERA_DIM, own_config
 from syncam.shot import ResolvedShot
 from syncam.units import format_bytes, format_duration
@@ -36,15 +32,23 @@ SMALL_STEP_TOKENS = 4096  # up to here, more at once is faster: launches count, 
 # whether guidance's branches run as one batch, and how many views and latent frames at a time; in order of preference
 WAYS = ((True, (None, None)), (False, (None, None)), (False, (1, 1)))
 PREVIEW_PICTURES, PREVIEW_SIDE = 27, 64  # that teach a preview the colours of latents; pixels
+COMPONENTS = {  # of the pipeline, that do the work of a stage
+    "text": "text_encoder",
+    "preview": "vae",
+    "encode": "vae",
+    "denoise": "transformer",
+    "decode": "vae",
+}
 HEADROOM = 0.9  # of the free memory that a run may use: allocators round up
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Of one run of something: bytes held at once beyond its inputs and weights, and floating point operations."""
+class StagePlan:
+    """What one stage of a run takes: ``work`` is its seconds before any run was timed; bytes as of a :class:`Plan`."""
 
-    peak_bytes: int
-    flops: int
+    name: str
+    work: float
+    needed_bytes: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Plan:
     free_bytes: int
     seconds: float
     flops: float
+    stages: tuple[StagePlan, ...] = ()
     num_steps: int = 0
     branches_in_batch: bool = False  # whether what guidance compares runs at once
     chunks: tuple[int | None, int | None] = (None, None)
@@ -72,6 +77,11 @@ class Plan:
     def what(self) -> str:
         views = f"{self.num_views} view{'s' * (self.num_views > 1)}"
         return f"{views} of {self.num_frames} frame{'s' * (self.num_frames > 1)} at {self.width}x{self.height}"
+
+    @property
+    def work(self) -> float:
+        """Seconds, by what the machine can do, before any run was timed."""
+        return sum(stage.work for stage in self.stages)
 
     @property
     def fits(self) -> bool:
@@ -95,66 +105,6 @@ class Plan:
         raise ValueError(f"Not enough {lacking} for {self.what} (needs {self._need}). {self.instead}".strip())
 
 
-# ------------------------------------------------------------------------------------------------ counting without data
-
-
-class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of storages that operations make, while they live."""
-
-    def __init__(self):
-        super().__init__()
-        self.live = self.peak = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        for tensor in tree_leaves((args, kwargs)):  # a view of a weight is no new storage
-            if isinstance(tensor, torch.Tensor):
-                self._follow(tensor.untyped_storage(), 0)
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                self._follow(storage, storage.nbytes())
-        return result
-
-    def _follow(self, storage: torch.UntypedStorage, size: int) -> None:
-        key = storage._cdata
-        if key in self._known:
-            return
-        self._known.add(key)
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._forget, key, size)
-
-    def _forget(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.live -= size
-
-
-class _FusedAttention(TorchFunctionMode):
-    """Stands in for a fused attention kernel: its output's shape and its operations, and no matrix of scores."""
-
-    def __init__(self):
-        super().__init__()
-        self.flops = 0
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is F.scaled_dot_product_attention:
-            query, key, value = args[:3] if len(args) >= 3 else (kwargs["query"], kwargs["key"], kwargs["value"])
-            self.flops += 2 * math.prod(query.shape[:-1]) * key.shape[-2] * (key.shape[-1] + value.shape[-1])
-            return query.new_empty(*query.shape[:-1], value.shape[-1])
-        return function(*args, **(kwargs or {}))
-
-
-@torch.no_grad()
-def cost_of(run: Callable[[], object]) -> Cost:
-    """Peak bytes and operations of ``run``, which works on meta tensors made before."""
-    attention, flops, live = _FusedAttention(), FlopCounterMode(display=False), _LiveBytes()
-    with attention, flops, live:
-        run()
-    return Cost(live.peak, flops.get_total_flops() + attention.flops)
-
-
 # ------------------------------------------------------------------------------------------------------- the planner
 
 
@@ -165,13 +115,18 @@ class Planner:
     The first plan takes a second or so, all others well under a millisecond; any number of threads may ask.
     """
 
-    UNMEASURED_EFFICIENCY = 0.4  # what diffusion transformers reach of a matrix product's rate, before the first run
+    # what each part reaches of the rate of a single operation, before the first run: on a CPU as rehearsals measured
+    EFFICIENCY = {"text_encoder": 0.8, "transformer": 0.4, "vae": 1.0}
+    EFFICIENCY_ON_CPU = {**EFFICIENCY, "transformer": 0.6}
+    SMALL_EFFICIENCY = 0.15  # of all parts of a model so small that elementwise work takes most of its time
     REMEMBERED_RUNS, FEWEST_STEPS = 5, 4  # the time of a run of fewer steps is that of starting, not of stepping
 
     def __init__(self, backbone, device: torch.device, offload: str = "none", num_processes: int = 1):
         self.backbone, self.device, self.offload, self.num_processes = backbone, device, offload, num_processes
-        self._rates: deque[float] = deque(maxlen=self.REMEMBERED_RUNS)  # floating point operations a second, of runs
-        self._step_bytes = lru_cache(maxsize=None)(self._measure_step_bytes)
+        self._paces: deque[float] = deque(maxlen=self.REMEMBERED_RUNS)  # seconds of runs / those planned for them
+        self._rate = lru_cache(maxsize=None)(self._measure_rate)
+        self._step_bytes = lru_cache(maxsize=None)(self._count_step_bytes)
+        self._counted_tile = lru_cache(maxsize=None)(self._count_tile)
 
     def plan(self, shot: ResolvedShot) -> Plan:
         """How to run a shot: in one piece if that fits, else in chunks; if neither fits, what would."""
@@ -189,13 +144,18 @@ class Planner:
         instead = f"Try {' or '.join(options)}." if options else "Try a smaller size, or another model."
         return replace(plan, instead=instead)
 
+    def encoding(self, shot: ResolvedShot) -> StagePlan:
+        """What it takes to encode one view of a shot that is given."""
+        cost = self._codec_cost("encode", shot.width, shot.height, shot.num_frames)
+        return StagePlan("encode", cost.flops / self._rate("vae"), self._with_weights("encode", cost.peak_bytes))
+
     def learn(self, plan: Plan, seconds: float) -> None:
         """Remember how long a plan really took, for the next one's prediction.
 
         Args: ``seconds``: by :func:`syncam.machine.own_seconds`, so that other programs' load is not learned.
         """
         if plan.num_steps >= self.FEWEST_STEPS:
-            self._rates.append(plan.flops / seconds)
+            self._paces.append(seconds / plan.work)
 
     def _largest(self, shot: ResolvedShot, settings: list[tuple[int, int]]) -> tuple[int, int] | None:
         """The last of growing settings that fits."""
@@ -210,29 +170,42 @@ class Planner:
 
     def _plan(self, shot: ResolvedShot, num_views: int, num_frames: int) -> Plan:
         free, backbone = free_bytes(self.device), self.backbone
-        decode = self._decode_cost(shot.width, shot.height, num_frames)
+        decode = self._codec_cost("decode", shot.width, shot.height, num_frames)
+        encode = self._codec_cost("encode", shot.width, shot.height, num_frames)
         _, num_latents, _, _ = backbone.latent_shape(num_frames, shot.width, shot.height)
         tokens = num_latents * math.prod(backbone.token_grid(shot.width, shot.height))  # of a view, at most
-        own_views = math.ceil(num_views / self.num_processes)
-        flops = self._denoising_flops(shot, num_views, num_latents, tokens) * own_views / num_views
-        flops += self._text_flops(shot) + self._preview_flops(shot, num_views, num_latents, decode)
-        flops += own_views * decode.flops
+        own_views, num_given = math.ceil(num_views / self.num_processes), len(shot.given_views)
+        own_share = own_views / num_views
+        flops = {
+            "text": self._text_flops(shot),
+            "preview": self._preview_flops(shot, num_views, num_latents, decode, encode),
+            "encode": num_given * encode.flops,
+            "denoise": self._denoising_flops(shot, num_views, num_latents, tokens) * own_share,
+            "decode": (num_views - num_given) * decode.flops * own_share,
+        }
         _, most = shot.forwards()
         for in_batch, chunks in WAYS:
             if in_batch and own_views * tokens > SMALL_STEP_TOKENS:
                 continue
             step_bytes = self._step_bytes(chunks)(own_views * (most if in_batch else 1), num_latents, tokens)
             kept = 0 if not shot.mag_cache else (most + 1) * self._hidden_bytes(own_views * tokens)
-            needed = self._with_weights(step_bytes + kept, decode.peak_bytes)
+            needed = {"denoise": step_bytes + kept, "decode": decode.peak_bytes}
+            needed["text"] = getattr(backbone.pipe.text_encoder, "block_bytes", 0)  # of one that stays on disk
+            needed["encode"] = encode.peak_bytes if num_given else 0
+            stages = tuple(
+                StagePlan(name, number / self._rate(COMPONENTS[name]), self._with_weights(name, needed.get(name, 0)))
+                for name, number in flops.items()
+            )
             plan = Plan(
                 num_views,
                 shot.width,
                 shot.height,
                 num_frames,
-                needed_bytes=needed,
+                needed_bytes=max(stage.needed_bytes for stage in stages),
                 free_bytes=free,
-                seconds=flops / self.flops_per_second,
-                flops=flops,
+                seconds=self.pace * sum(stage.work for stage in stages),
+                flops=sum(flops.values()),
+                stages=stages,
                 num_steps=shot.num_inference_steps,
                 branches_in_batch=in_batch,
                 chunks=chunks,
@@ -246,13 +219,17 @@ class Planner:
     # -------------------------------------------------------------------------------------------------- operations
 
     @property
-    def flops_per_second(self) -> float:
-        """What runs of this model reach here: the median of the last few, or a part of a matrix product's rate."""
-        return statistics.median(self._rates) if self._rates else self._unmeasured_rate
+    def pace(self) -> float:
+        """How much longer runs of this model take than what was planned for them: the median of the last few."""
+        return statistics.median(self._paces) if self._paces else 1.0
 
-    @cached_property
-    def _unmeasured_rate(self) -> float:
-        return self.UNMEASURED_EFFICIENCY * matmul_rate(self.device, self.backbone.pipe.transformer.dtype)
+    def _measure_rate(self, component: str) -> float:
+        """Floating point operations a second that a component of the model reaches here, before it was run."""
+        module = getattr(self.backbone.pipe, component)
+        rate = convolution_rate if component == "vae" and not self.backbone.decoder_is_small else matmul_rate
+        efficiency = self.EFFICIENCY_ON_CPU if self.device.type == "cpu" else self.EFFICIENCY
+        reached = self.SMALL_EFFICIENCY if self.backbone.decoder_is_small else efficiency[component]
+        return reached * rate(self.device, module.dtype)
 
     def _denoising_flops(self, shot: ResolvedShot, num_views: int, num_latents: int, tokens: int) -> float:
         """Of all steps; in those in which the embedded model doesn't look closely, there are fewer tokens."""
@@ -270,26 +247,24 @@ class Planner:
     def _text_weights(self) -> int:
         """How many numbers the text encoder multiplies with."""
         encoder = self.backbone.pipe.text_encoder
-        return sum(p.numel() for p in encoder.parameters()) - encoder.get_input_embeddings().weight.numel()
+        return encoder.num_parameters() - encoder.get_input_embeddings().weight.numel()
 
-    def _preview_flops(self, shot: ResolvedShot, num_views: int, num_latents: int, decode: Cost) -> float:
+    def _preview_flops(self, shot: ResolvedShot, num_views: int, num_latents: int, decode: Cost, encode: Cost) -> float:
         """Of the previews: every step decodes a latent frame of each view, or plain pictures are encoded once."""
         if self.backbone.decoder_is_small:
             pictures = shot.num_inference_steps * num_views
             return pictures * decode.flops / num_latents * self.backbone.preview_scale**2
         area = PREVIEW_PICTURES * PREVIEW_SIDE**2 / (shot.width * shot.height)
-        return decode.flops / num_latents * area  # an encoder does about as much as its decoder
+        return encode.flops / num_latents * area
 
     # ------------------------------------------------------------------------------------------------------- bytes
 
-    def _with_weights(self, step_bytes: int, decode_bytes: int) -> int:
-        """Bytes beyond what is on the device already, in the stage that needs most."""
+    def _with_weights(self, stage: str, more: int) -> int:
+        """Bytes that a stage needs beyond what is on the device already."""
         if self.offload == "none":
-            return max(step_bytes, decode_bytes)
-        weights = component_bytes(self.backbone.pipe)
-        if self.offload == "group":
-            weights = {name: size // 20 for name, size in weights.items()}  # about a block of thirty, and the next
-        return max(weights["text_encoder"], weights["transformer"] + step_bytes, weights["vae"] + decode_bytes)
+            return more
+        weights = component_bytes(self.backbone.pipe)[COMPONENTS[stage]]
+        return more + (weights // 20 if self.offload == "group" else weights)  # about a block of thirty, and the next
 
     def _hidden_bytes(self, tokens: int) -> int:
         """Of what goes from block to block."""
@@ -301,7 +276,7 @@ class Planner:
         width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
         return width * transformer.dtype.itemsize
 
-    def _measure_step_bytes(self, chunks: tuple[int | None, int | None]) -> Callable[[int, int, int], int]:
+    def _count_step_bytes(self, chunks: tuple[int | None, int | None]) -> Callable[[int, int, int], int]:
         """Peak bytes of one forward as a function of views in the batch, latent frames, and tokens of a view.
 
         Of a few sizes around the model's own they are counted; between, they are linear in what the largest tensors
@@ -311,17 +286,20 @@ class Planner:
         def features(batch: int, frames: int, tokens: int) -> list[float]:
             return [batch * tokens, batch, *([tokens, batch * tokens / frames] if any(chunks) else [])]
 
-        card = self.backbone.card
-        sizes = [(2, 1, 1), (2, 1, 0.5), (1, 1, 1), (3, 0.5, 0.5)] if any(chunks) else [(2, 1, 1), (1, 0.5, 0.5)]
-        rows, counted = [], []
-        for num_views, of_frames, of_height in sizes:
-            num_frames = int(of_frames * (card.num_frames - 1)) // card.frames_step * card.frames_step + 1
-            height = max(1, int(of_height * card.height) // card.size_multiple) * card.size_multiple
-            _, frames, _, _ = self.backbone.latent_shape(num_frames, card.width, height)
-            tokens = frames * math.prod(self.backbone.token_grid(card.width, height))
-            rows.append(features(num_views, frames, tokens))
-            counted.append(self.count_step(num_views, card.width, height, num_frames, chunks).peak_bytes)
-        weights, *_ = np.linalg.lstsq(np.array(rows), np.array(counted, float), rcond=None)
+        def weigh() -> list[float]:
+            card = self.backbone.card
+            sizes = [(2, 1, 1), (2, 1, 0.5), (1, 1, 1), (3, 0.5, 0.5)] if any(chunks) else [(2, 1, 1), (1, 0.5, 0.5)]
+            rows, counted = [], []
+            for num_views, of_frames, of_height in sizes:
+                num_frames = int(of_frames * (card.num_frames - 1)) // card.frames_step * card.frames_step + 1
+                height = max(1, int(of_height * card.height) // card.size_multiple) * card.size_multiple
+                _, frames, _, _ = self.backbone.latent_shape(num_frames, card.width, height)
+                tokens = frames * math.prod(self.backbone.token_grid(card.width, height))
+                rows.append(features(num_views, frames, tokens))
+                counted.append(self.count_step(num_views, card.width, height, num_frames, chunks).peak_bytes)
+            return np.linalg.lstsq(np.array(rows), np.array(counted, float), rcond=None)[0].tolist()
+
+        weights = self._remembered("transformer", weigh, chunks)
 
         def step_bytes(batch: int, frames: int, tokens: int) -> int:
             # far below the counted sizes a line may fall under what goes from block to block at the least
@@ -329,12 +307,20 @@ class Planner:
 
         return step_bytes
 
+    def _remembered(self, component: str, count: Callable[[], list[float]], *about) -> list[float]:
+        """What was counted of a component, at this start or an earlier one."""
+        module, card = getattr(self.backbone.pipe, component), self.backbone.card
+        size = card.width, card.height, card.num_frames, *self.backbone.text_shape()
+        code = code_of(Planner, Cost, type(module), type(self.backbone))
+        return remembered("costs", key_of(dict(module.config), str(module.dtype), size, code, about), count)
+
     def count_step(
         self, num_views: int, width: int, height: int, num_frames: int, chunks, num_layers: int | None = 1
     ) -> Cost:
         """Of one forward, counted: one block holds as much at once as all of them (``num_layers`` None) do."""
         transformer = self.backbone.pipe.transformer
         config = own_config(transformer.config)
+        config = {key: config[key] for key in set(config) - set(type(transformer).ignore_for_config)}
         config |= {"num_layers": num_layers or config["num_layers"]}
         with torch.device("meta"):
             model = nn.Module.to(type(transformer).from_config(config), transformer.dtype)  # diffusers' own warns
@@ -346,28 +332,34 @@ class Planner:
             cameras = torch.empty(1, num_views, shape[1], *rays, CAMERA_DIM[self.backbone.token_rays])
             return cost_of(partial(self.backbone.forward, model, latents, torch.empty(num_views), text, cameras))
 
-    def _decode_cost(self, width: int, height: int, num_frames: int) -> Cost:
-        """Of decoding one view: one tile is run for a few latent frames, and the whole video held beside it."""
+    def _codec_cost(self, way: str, width: int, height: int, num_frames: int) -> Cost:
+        """Of one view, ``way`` "decode" or "encode": a tile is run, and the whole video held beside it."""
         vae, card = self.backbone.pipe.vae, self.backbone.card
-        tile, counted, counted_frames = self._counted_tile
-        area = width * height / math.prod(tile)
-        peak = counted.peak_bytes * (min(area, 1.0) if getattr(vae, "use_tiling", False) else area)
+        area_of_tile, peak_bytes, flops, counted_frames = self._counted_tile(way)
+        area = width * height / area_of_tile
+        peak = peak_bytes * (min(area, 1.0) if getattr(vae, "use_tiling", False) else area)
         latent_frames = (num_frames - 1) // card.frames_per_latent + 1
         video = 3 * num_frames * width * height * (2 * vae.dtype.itemsize + 3 * 4)  # tiles, their sum, and as uint8
-        return Cost(int(peak) + video, int(counted.flops * area * latent_frames / counted_frames))
+        return Cost(int(peak) + video, int(flops * area * latent_frames / counted_frames))
 
-    @cached_property
-    def _counted_tile(self) -> tuple[tuple[int, int], Cost, int]:
-        """Width and height in pixels of what is decoded at once, what it costs, and for how many latent frames."""
+    def _count_tile(self, way: str) -> list[float]:
+        """Pixels of what goes through the autoencoder at once, its peak bytes and operations, and its latent frames."""
         pipe, card = self.backbone.pipe, self.backbone.card
         vae, width, height = pipe.vae, card.width, card.height
-        if getattr(vae, "use_tiling", False):
+        if tiled := getattr(vae, "use_tiling", False):
             width, height = min(width, vae.tile_sample_min_width), min(height, vae.tile_sample_min_height)
         scale, frames = pipe.vae_scale_factor_spatial, min(3, (card.num_frames - 1) // card.frames_per_latent + 1)
-        with torch.device("meta"):
-            empty = nn.Module.to(type(vae).from_config(vae.config), vae.dtype)
-            latents = torch.empty(1, pipe.transformer.config.in_channels, frames, height // scale, width // scale)
-            return (width, height), cost_of(lambda: empty.decode(latents.to(vae.dtype))), frames
+
+        def count() -> list[float]:
+            with torch.device("meta"):
+                empty = nn.Module.to(type(vae).from_config(vae.config), vae.dtype)
+                latents = torch.empty(1, pipe.transformer.config.in_channels, frames, height // scale, width // scale)
+                video = torch.empty(1, 3, (frames - 1) * card.frames_per_latent + 1, height, width)
+                given = (latents if way == "decode" else video).to(vae.dtype)
+                cost = cost_of(lambda: getattr(empty, way)(given))
+            return [width * height, cost.peak_bytes, cost.flops, frames]
+
+        return self._remembered("vae", count, way, tiled, width, height)
 
 
 def choose_offload(component_bytes: dict[str, int], free: int) -> str:

@@ -88,7 +88,7 @@ def test_calibration_measures_how_updates_grow_and_changes_nothing(pipeline):
 
 
 def test_the_plan_counts_what_is_kept_from_step_to_step(pipeline, monkeypatch):
-    monkeypatch.setattr(pipeline.planner, "_decode_cost", lambda *size: Cost(0, 0))
+    monkeypatch.setattr(pipeline.planner, "_codec_cost", lambda *size: Cost(0, 0))
     plain, cached = (pipeline.plan(shot(**settings)) for settings in ({}, {"mag_cache": 0.1, "mag_ratios": FLAT}))
     config = pipeline.backbone.pipe.transformer.config
     tokens, width = 2 * 3 * 3 * 2, config.num_attention_heads * config.attention_head_dim

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from syncam.backbones import loading
 from syncam.backbones.wan import MultiViewWanTransformer
 from syncam.cameras import Rig
+from syncam.counting import Cost, cost_of
 from syncam.machine import (
     CGROUP_FILES,
     attention_is_fused,
@@ -26,12 +27,7 @@ from syncam.machine import (
 )
 from syncam.model_card import KNOWN_MODELS
 from syncam.pipeline import BACKBONES, Pipeline
-from syncam.planning import (
-    Cost,
-    Plan,
-    choose_offload,
-    cost_of,
-)
+from syncam.planning import Plan, choose_offload
 from syncam.shot import Shot
 from syncam.units import GIB, format_bytes, format_duration
 from tests.tiny import FAMILIES, WAN, randomised, save_base
@@ -150,7 +146,7 @@ def test_a_plan_is_made_before_anything_runs_and_learns_from_what_did(pipeline):
 
 @pytest.fixture(autouse=True)
 def nothing_learned(pipeline):
-    pipeline.planner._rates.clear()
+    pipeline.planner._paces.clear()
 
 
 def closed_form_and_count(planner, size: tuple[int, ...], chunks=(None, None)) -> tuple[float, int, Cost]:
@@ -208,9 +204,9 @@ def test_an_estimate_takes_less_than_5_ms(pipeline):
 
 def test_an_estimate_is_not_learned_from_a_run_of_one_step(pipeline):
     plan = pipeline.plan(shot(num_inference_steps=1))
-    rate = pipeline.planner.flops_per_second
+    pace = pipeline.planner.pace
     pipeline.planner.learn(plan, seconds=1000.0)
-    assert pipeline.planner.flops_per_second == rate
+    assert pipeline.planner.pace == pace
 
 
 def test_an_estimate_does_not_follow_a_single_slow_run(pipeline):
@@ -236,7 +232,7 @@ def test_other_programs_do_not_make_the_processor_seem_slower():
 @pytest.fixture
 def cheap_decode(pipeline, monkeypatch):
     """So that the number of views decides what fits."""
-    monkeypatch.setattr(pipeline.planner, "_decode_cost", lambda *size: Cost(0, 0))
+    monkeypatch.setattr(pipeline.planner, "_codec_cost", lambda *size: Cost(0, 0))
 
 
 def test_what_does_not_fit_is_refused_with_the_nearest_that_does(pipeline, cheap_decode, monkeypatch):
@@ -275,7 +271,7 @@ def test_what_does_not_fit_in_one_piece_runs_branch_by_branch_and_then_in_chunks
 
 
 def test_what_would_take_days_is_refused(pipeline, monkeypatch):
-    monkeypatch.setattr(pipeline.planner, "_rates", deque([1e3]))
+    monkeypatch.setattr(pipeline.planner, "_paces", deque([1e6]))
     with pytest.raises(ValueError, match="Not enough time for 4 views .*days"):
         pipeline.generate(shot())
 

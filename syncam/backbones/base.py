@@ -16,6 +16,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from syncam.backbones.protocol import VideoPipeline
+from syncam.backbones.text_on_disk import TextEncoderOnDisk
 from syncam.model_card import ModelCard
 from syncam.multiview import MultiViewTransformer, camera_features
 from syncam.shot import ResolvedShot
@@ -51,6 +52,11 @@ class Backbone:
     def renamed(cls, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A checkpoint's tensors under our names."""
         return state
+
+    @classmethod
+    def saved_classes(cls) -> tuple[type[Any], ...]:
+        """Of the transformers in folders of base models of this family."""
+        return (cls.stock_class, *([cls.flow_map_class] if cls.flow_map_class else []))
 
     @classmethod
     def adjust(cls, pipe: VideoPipeline) -> None:
@@ -178,7 +184,10 @@ class Backbone:
         base = self.stock_class.from_config(transformer.config).to(transformer.dtype)
         state = {name: value for name, value in transformer.state_dict().items() if not transformer.is_added(name)}
         base.load_state_dict(state)
-        stock: Any = self.pipeline_class(**{**self.pipe.components, "transformer": base})
+        parts = {**self.pipe.components, "transformer": base}
+        if isinstance(text_encoder := self.pipe.text_encoder, TextEncoderOnDisk):
+            parts["text_encoder"] = text_encoder.whole()
+        stock: Any = self.pipeline_class(**parts)
         self.save(stock, folder)
 
     def attention_kwargs(self, cameras: torch.Tensor | None) -> dict[str, Any]:

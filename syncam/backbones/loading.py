@@ -20,7 +20,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from syncam import checkpoints
-from syncam.backbones import lora
+from syncam.backbones import lora, text_on_disk
 from syncam.backbones.base import Backbone
 from syncam.backbones.folder import (
     check_folder,
@@ -35,6 +35,8 @@ from syncam.backbones.folder import (
     weight_files,
 )
 from syncam.backbones.protocol import VideoPipeline
+from syncam.backbones.text_on_disk import TextEncoderOnDisk
+from syncam.backbones.upstream import is_cast_layerwise
 from syncam.checkpoints import (
     compare,
     convert_once,
@@ -47,13 +49,15 @@ from syncam.checkpoints import (
 )
 from syncam.model_card import ModelCard
 from syncam.multiview import MultiViewTransformer, own_config
+from syncam.precision import fastest_dtype
 
+LARGE_NUMBERS = 500_000_000  # of a transformer's weights, from which on they are kept in 16 bits on a CPU, too
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 LOCAL: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """No bars, and no warning of any component class that is not diffusers' own; afterwards all is as it was before."""
     verbosity, libraries = diffusers_logging.get_verbosity(), (diffusers_logging, transformers_logging)
     had_bars = [library for library in libraries if library.is_progress_bar_enabled()]
@@ -68,9 +72,10 @@ def _quietly() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-@_quietly()
+@quietly()
 def load(kind: type[Backbone], card: ModelCard, folder: Path, dtype: torch.dtype) -> Backbone:
     """A complete model from a folder in diffusers layout.  Raises: ValueError if it is not what it should be."""
+    check_folder(folder)
     _check(
         folder, [path for name in ("transformer", "vae", "text_encoder") for path in weight_files(folder, name)], dtype
     )
@@ -80,7 +85,7 @@ def load(kind: type[Backbone], card: ModelCard, folder: Path, dtype: torch.dtype
     return kind(card, pipe)
 
 
-@_quietly()
+@quietly()
 def assemble(
     kind: type[Backbone],
     card: ModelCard,
@@ -109,14 +114,16 @@ def assemble(
     folder = repository(source, None if base_file else revision, without="transformer" if replaced else "")
     replaced = replaced or (whole and not weight_files(folder, "transformer"))
     parts = [file for name in ("vae", "text_encoder") for file in weight_files(folder, name)]
-    _check(folder, parts if replaced else [*weight_files(folder, "transformer"), *parts], dtype)
+    check_folder(folder)
+    kept, dtype = _numbers(_empty_transformer(folder, kind.saved_classes(), kind.transformer_class), dtype)
+    _check(folder, parts if replaced else [*weight_files(folder, "transformer"), *parts], kept)
     with from_hub(source):
         if base_file:
-            transformer = _from_base_file(kind, base_file, folder, dtype)
+            transformer = _from_base_file(kind, base_file, folder, kept)
         elif path and replaced:
-            transformer = _whole_transformer(kind, path, folder, dtype)
+            transformer = _whole_transformer(kind, path, folder, kept)
         else:
-            transformer = _from_base_folder(kind, folder, dtype)
+            transformer = _from_base_folder(kind, folder, kept)
         for text in loras:
             lora.merge(transformer, text, kind.renamed)
         if path and (base_file or not replaced):
@@ -124,16 +131,36 @@ def assemble(
         elif loras and not path:  # the module begins from what the base has become
             for block in transformer.multi_view_blocks():
                 block.start_from_base()
+        if kept != dtype:
+            compute_in(transformer, dtype)
         pipe = _pipe(kind, folder, dtype, transformer=transformer)
     kind.adjust(pipe)
     return kind(card, pipe)
 
 
+def _numbers(transformer: MultiViewTransformer, dtype: torch.dtype) -> tuple[torch.dtype, torch.dtype]:
+    """In which kind of number a transformer's weights are kept, and in which it computes, where ``dtype`` was asked.
+
+    A large one that a CPU is to run in float32 is kept in bfloat16, as on a GPU, and computes in what is faster here.
+    """
+    if dtype != torch.float32 or sum(p.numel() for p in transformer.parameters()) < LARGE_NUMBERS:
+        return dtype, dtype
+    return torch.bfloat16, fastest_dtype(torch.device("cpu"))
+
+
+def compute_in(transformer: MultiViewTransformer, dtype: torch.dtype) -> None:
+    """Each layer's weights become ``dtype`` while it runs; what is no such layer, norms above all, for good."""
+    transformer.enable_layerwise_casting(transformer.dtype, compute_dtype=dtype)
+    for module in transformer.modules():
+        if not is_cast_layerwise(module):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
+
+
 def _check(folder: Path, files: list[Path], dtype: torch.dtype) -> None:
-    """Everything that can be refused from configurations and headers, then every value of the files."""
-    check_folder(folder)
+    """Everything else that can be refused from configurations and headers, then every value of the files."""
     require_tokenizer_packages(folder)
-    require_room(files, dtype)
+    require_room([path for path in files if not _stays_on_disk(path)], dtype)
     for name in ("vae", "text_encoder"):
         _compare_part(folder, name)
     for path in files:
@@ -143,14 +170,27 @@ def _check(folder: Path, files: list[Path], dtype: torch.dtype) -> None:
 def _pipe(kind: type[Backbone], folder: Path, dtype: torch.dtype, **parts: Any) -> VideoPipeline:
     """A folder's pipeline.  Raises: ValueError if tensors are missing; left alone, they would be made up."""
     dtypes = {"default": dtype, "vae": kind.vae_dtype or dtype}
-    for name in ("text_encoder", "vae"):
+    files, on_disk = weight_files(folder, "text_encoder"), None
+    if any(map(_stays_on_disk, files)):
+        on_disk = TextEncoderOnDisk(_class_of(folder, "text_encoder"), folder / "text_encoder", files, dtype)
+        parts["text_encoder"] = None  # diffusers takes no class that it does not know
+    for name in {"text_encoder", "vae"} - set(parts):
         part, said = _class_of(folder, name).from_pretrained(
             folder, subfolder=name, dtype=dtypes.get(name, dtype), output_loading_info=True, **LOCAL
         )
         if said["missing_keys"]:
             raise ValueError(f"the {name} in {folder.name} is not complete: {min(said['missing_keys'])} is missing")
         parts[name] = part
-    return cast(VideoPipeline, kind.pipeline_class.from_pretrained(folder, dtype=dtypes, **LOCAL, **parts))
+    pipe = kind.pipeline_class.from_pretrained(folder, dtype=dtypes, **LOCAL, **parts)
+    if on_disk:
+        pipe.register_modules(text_encoder=on_disk)
+    return cast(VideoPipeline, pipe)
+
+
+def _stays_on_disk(path: Path) -> bool:
+    """Whether a file is of a text encoder so large that it is read block by block."""
+    siblings = weight_files(path.parent.parent, "text_encoder")
+    return path in siblings and sum(file.stat().st_size for file in siblings) >= text_on_disk.LARGE_BYTES
 
 
 def _class_of(folder: Path, name: str) -> Any:
@@ -189,6 +229,14 @@ def _compare_part(folder: Path, name: str) -> None:
     compare(
         {n: s for n, s in given.items() if n in expected or not any(re.match(u, n) for u in unused)}, expected, what
     )
+
+
+def take_into_memory(pipe: VideoPipeline) -> None:
+    """Copy weights that are mapped from files: left there, the system drops them and reads them again during a run."""
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            for parameter in part.parameters():
+                parameter.data = parameter.data.clone()
 
 
 # -------------------------------------------------------------------------------------------------------- transformers
@@ -250,10 +298,16 @@ def _from_base_file(kind: type[Backbone], path: Path, folder: Path, dtype: torch
     return kind.transformer_class.from_base(stock, **kind.transformer_config)
 
 
+@quietly()
+def convert_whole(kind: type[Backbone], path: Path, folder: Path) -> Path:
+    """A checkpoint with base model and module in it, as a folder of what :func:`assemble` loads; done once."""
+    model = _empty_transformer(folder, (kind.stock_class,), kind.transformer_class, **kind.transformer_config)
+    return _converted(kind, path, model)
+
+
 def _whole_transformer(kind: type[Backbone], path: Path, folder: Path, dtype: torch.dtype) -> MultiViewTransformer:
     """A transformer with base model and module in one checkpoint."""
-    model = _empty_transformer(folder, (kind.stock_class,), kind.transformer_class, **kind.transformer_config)
-    converted = _converted(kind, path, model)
+    converted = convert_whole(kind, path, folder)
     require_room([converted / WEIGHTS_NAME], dtype)
     return kind.transformer_class.from_pretrained(converted, dtype=dtype, **LOCAL)
 

@@ -40,3 +40,9 @@ def mag_cache_states(first_block: nn.Module) -> dict[str, Any]:
 def calibration_ratios(states: dict[str, Any]) -> list[list[float]]:
     """What MagCache measured of each branch, a ratio a step."""
     return [state.calibration_ratios for state in states.values()]
+
+
+def is_cast_layerwise(module: nn.Module) -> bool:
+    """Whether diffusers keeps this layer's own weights in another kind of number than it computes in."""
+    registry = getattr(module, "_diffusers_hook", None)
+    return registry is not None and registry.get_hook("layerwise_casting") is not None

@@ -22,10 +22,10 @@ from torch.overrides import TorchFunctionMode
 
 from syncam.backbones.wan import MultiViewWanTransformer
 from syncam.cameras import Rig
+from syncam.counting import Cost, cost_of
 from syncam.machine import best_device
 from syncam.multiview import POSE_DIM, own_config
 from syncam.pipeline import Pipeline
-from syncam.planning import Cost, cost_of
 from syncam.shot import Shot
 from syncam.units import GIB
 
