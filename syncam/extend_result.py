@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from syncam.cameras import Camera, Rig, with_cameras_between
+from syncam.result import read_recipe
 from syncam.rig_formats import from_document
 from syncam.shot import GivenView, Shot
-from syncam.video import read_recipe
 
 
 def with_more_cameras(folder: Path, new: Rig, **settings) -> Shot:

@@ -20,12 +20,12 @@ Predict = Callable[..., torch.Tensor]
 class Guidance:
     """How the branches of every step of one generation are made and weighed; called once a step.
 
-    Text: ``uncond + scale * (cond - uncond)``. With given videos as the first views, section 3.5 of the paper: what the
-    prediction without text gains from seeing them clean, instead of as noisy as the others, counts ``source_scale``.
-    Views: what the prediction gains from seeing the other views counts ``view_scale``, as text does.
+    Text: ``uncond + scale * (cond - uncond)``. Given videos as the first views (section 3.5 of the paper) add
+    ``(source_scale - 1) * (uncond with these clean - uncond with these as noisy as the others)``. Views add
+    ``(view_scale - 1) * (cond - cond of each view alone)``.
     """
 
-    steps: range  # the guided ones; at the others only the branch runs that has all there is to go by
+    steps: range  # the guided ones; at the others only the branch with text and given views runs
     scale: Callable[[float], float]  # of text, from the timestep; at 1 there is no branch without text
     negative_embeds: torch.Tensor | None = None  # (v, n, d)
     source: torch.Tensor | None = None  # clean latents of the first views, (n, ...) in the transformer's order

@@ -16,9 +16,9 @@ import numpy as np
 
 from syncam import checks
 from syncam.cameras import DISTANCE_RANGE_M, ELEVATION_RANGE_DEG, MAX_VIEWS, Camera, FreeCamera, Rig
-from syncam.clips import probe_clip
 from syncam.prompts import says_nothing, unknown_words
 from syncam.shot import GivenView, ResolvedShot, Shot
+from syncam.video_reader import probe_clip
 
 ASSETS_FOLDER = Path(__file__).resolve().parent.parent / "assets"
 MAX_PROMPT_CHARACTERS = 2000

@@ -28,15 +28,15 @@ from syncam.backbones.text_on_disk import TextEncoderOnDisk
 from syncam.backbones.wan import WanBackbone
 from syncam.caching import Calibration, mag_cache
 from syncam.checksums import sha256_of, verify_checksums
-from syncam.clips import read_clip, read_frames
 from syncam.distilled import card_of
 from syncam.guidance import Guidance
 from syncam.machine import best_device, free_bytes, is_out_of_memory, own_seconds
 from syncam.model_card import KNOWN_MODELS, ModelCard, model_folder
 from syncam.planning import Plan, Planner, choose_offload, component_bytes
+from syncam.result import MultiViewVideo, read_recipe
 from syncam.rig_formats import to_document
 from syncam.shot import Progress, ResolvedShot, Shot
-from syncam.video import MultiViewVideo, read_recipe
+from syncam.video_reader import read_clip, read_frames
 from syncam.view_ranks import ViewRanks
 from syncam.view_schedule import Pass, ProgressReporter, split_into_passes
 

@@ -30,7 +30,7 @@ LARGE_ATTENTION_TOKENS = 8192  # from here on, an attention that is not fused ne
 MAX_SECONDS = 24 * 3600.0
 SMALL_STEP_TOKENS = 4096  # up to here, more at once is faster: launches count, not operations
 # whether guidance's branches run as one batch, and how many views and latent frames at a time; in order of preference
-WAYS = ((True, (None, None)), (False, (None, None)), (False, (1, 1)))
+EXECUTIONS = ((True, (None, None)), (False, (None, None)), (False, (1, 1)))
 PREVIEW_PICTURES, PREVIEW_SIDE = 27, 64  # that teach a preview the colours of latents; pixels
 COMPONENTS = {  # of the pipeline, that do the work of a stage
     "text": "text_encoder",
@@ -184,7 +184,7 @@ class Planner:
             "decode": (num_views - num_given) * decode.flops * own_share,
         }
         _, most = shot.forwards()
-        for in_batch, chunks in WAYS:
+        for in_batch, chunks in EXECUTIONS:
             if in_batch and own_views * tokens > SMALL_STEP_TOKENS:
                 continue
             step_bytes = self._step_bytes(chunks)(own_views * (most if in_batch else 1), num_latents, tokens)
@@ -302,7 +302,7 @@ class Planner:
         weights = self._remembered("transformer", weigh, chunks)
 
         def step_bytes(batch: int, frames: int, tokens: int) -> int:
-            # far below the counted sizes a line may fall under what goes from block to block at the least
+            # Far below the counted sizes the fitted line may give less than the least: what blocks hand on.
             return max(self._hidden_bytes(batch * tokens), int(np.dot(features(batch, frames, tokens), weights)))
 
         return step_bytes

@@ -13,9 +13,9 @@ from PIL import Image
 
 from syncam.atomic_files import atomic_file
 from syncam.points import to_ply, triangulated_points
+from syncam.result import MultiViewVideo
 from syncam.rig_formats import FRAME_PATH, export_cameras
 from syncam.rig_formats.parsing import json_lines
-from syncam.video import MultiViewVideo
 
 README = """\
 Metres; world right-handed, z up; the cameras look at the origin.

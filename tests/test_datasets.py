@@ -25,8 +25,9 @@ from syncam.datasets import (
     write_scene,
 )
 from syncam.model_card import ASSETS_FOLDER
+from syncam.result import read_recipe
 from syncam.rig_formats import read_rig, write_cameras
-from syncam.video import read_recipe, write_mp4
+from syncam.video_writer import write_mp4
 
 
 def rendered(root: Path, layout: str = "v2", **options) -> Path:

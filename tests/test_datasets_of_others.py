@@ -12,7 +12,7 @@ import pytest
 from syncam.datasets import SynCamVideo, check
 from syncam.datasets.captions import read_table
 from syncam.rig_formats import read_rig, write_cameras
-from syncam.video import write_mp4
+from syncam.video_writer import write_mp4
 
 CLIPS = Path(__file__).parent / "data" / "clips"
 CAPTION = "a red ball, bouncing, on stone"

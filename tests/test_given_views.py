@@ -11,8 +11,8 @@ from syncam.cameras import MAX_VIEWS, Rig
 from syncam.extend_result import with_more_cameras, with_views_between
 from syncam.model_card import KNOWN_MODELS, ModelCard
 from syncam.pipeline import Pipeline
+from syncam.result import MultiViewVideo
 from syncam.shot import GivenView, Progress, Shot, Stopped
-from syncam.video import MultiViewVideo
 from syncam.view_schedule import split_into_passes
 
 RIG = Rig.orbit([(5.0, 15.0, 30.0 * number) for number in range(11)])

@@ -12,12 +12,13 @@ import torch
 from syncam import toyworld
 from syncam.__main__ import main
 from syncam.cameras import Rig
-from syncam.clips import read_clip
 from syncam.guidance import Guidance
 from syncam.model_card import KNOWN_MODELS, ModelCard
 from syncam.pipeline import Pipeline
+from syncam.result import MultiViewVideo
 from syncam.shot import Shot
-from syncam.video import MultiViewVideo, write_mp4
+from syncam.video_reader import read_clip
+from syncam.video_writer import write_mp4
 
 RIG = Rig.from_text("5,15,0;5,15,40;6,30,-90")
 EVERY = range(100)  # steps, all guided

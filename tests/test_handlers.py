@@ -9,11 +9,11 @@ import gradio as gr
 import pytest
 
 gradio_client = pytest.importorskip("gradio_client")
+from syncam.result import read_recipe  # noqa: E402
 from syncam.rig_formats import export_cameras, read_rig, to_document  # noqa: E402
 from syncam.studio.handlers import Handlers, fields_for  # noqa: E402
 from syncam.studio.layout import SETTINGS  # noqa: E402
 from syncam.studio.settings import FIELDS, from_query  # noqa: E402
-from syncam.video import read_recipe  # noqa: E402
 from tests.coroutines import run_async  # noqa: E402
 
 OTHERS_VIDEO = Path(__file__).parent / "data" / "clips" / "vfr_a.mp4"

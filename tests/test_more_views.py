@@ -9,12 +9,12 @@ import pytest
 
 from syncam.checksums import write_card
 from syncam.model_card import ASSETS_FOLDER, KNOWN_MODELS, ModelCard
+from syncam.result import MultiViewVideo, read_recipe
 from syncam.rig_formats import read_rig, to_document
 from syncam.studio.engine import Engine
 from syncam.studio.layout import build_studio
 from syncam.studio.more_views import offers, shot_with_more
 from syncam.studio.server import launch_options
-from syncam.video import MultiViewVideo, read_recipe
 from tests.browser import Visit
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")

@@ -18,13 +18,13 @@ from fastapi import FastAPI
 from PIL import Image
 
 from syncam.cameras import FreeCamera, MovingCamera, OrbitCamera, Rig
-from syncam.clips import read_clip, read_frames
+from syncam.result import read_recipe
 from syncam.rig_formats import export_cameras, list_presets, read_rig, to_document
 from syncam.rig_plot import rig_figure
 from syncam.studio.engine import Engine
 from syncam.studio.layout import build_studio
 from syncam.studio.server import launch_options
-from syncam.video import read_recipe
+from syncam.video_reader import read_clip, read_frames
 from tests.browser import Visit
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")

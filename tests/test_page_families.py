@@ -10,10 +10,10 @@ from syncam.pipeline import Pipeline
 from tests.tiny import save_base
 
 gradio_client = pytest.importorskip("gradio_client")
+from syncam.result import MultiViewVideo  # noqa: E402
 from syncam.studio.engine import Engine  # noqa: E402
 from syncam.studio.layout import build_studio  # noqa: E402
 from syncam.studio.server import launch_options  # noqa: E402
-from syncam.video import MultiViewVideo  # noqa: E402
 
 MODELS = {"wan": "wan2.1-1.3b", "cogvideox": "cogvideox-2b"}
 RINGS = {1: "4,15,0", 2: "4,15,0;4,15,20", 3: "4,15,0;4,15,20;4,30,0", 8: "orbit8"}

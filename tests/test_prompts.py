@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from syncam.__main__ import main
 from syncam.model_card import ASSETS_FOLDER, MAX_PROMPT_CHARACTERS, ModelCard
 from syncam.prompts import says_nothing, split_words, unknown_words
+from syncam.result import read_recipe
 from syncam.rig_formats import read_rig
 from syncam.shot import Shot
 from syncam.studio.texts import prompt_note, source_note
-from syncam.video import read_recipe
 
 CARD = ModelCard.load("embedded")
 UNKNOWN = [

@@ -153,9 +153,9 @@ def test_uneven_times_come_back_where_a_format_has_times(tmp_path_factory, betwe
 
 @pytest.mark.parametrize("distance", [0, 1e-9, 0.01, 2000, 9e5])
 def test_a_free_camera_anywhere_is_drawn_shared_saved_and_opened_again(distance, tmp_path):
+    from syncam.result import MultiViewVideo
     from syncam.rig_plot import rig_figure
     from syncam.studio.settings import from_query, rig_from, to_query
-    from syncam.video import MultiViewVideo
 
     pose = look_at_centre(4, 10, 20)
     pose[:3, 3] = [0, 0, distance]

@@ -15,8 +15,8 @@ import pytest
 from syncam.__main__ import main
 from syncam.cameras import Rig
 from syncam.datasets import render_dataset
+from syncam.result import MultiViewVideo, read_recipe
 from syncam.result_zip import zip_result
-from syncam.video import MultiViewVideo, read_recipe
 
 TOY = {"num_scenes": 2, "num_views": 2, "num_frames": 3, "size": 32}
 

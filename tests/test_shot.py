@@ -12,7 +12,7 @@ from syncam.cameras import Rig
 from syncam.model_card import KNOWN_MODELS, ModelCard
 from syncam.pipeline import Pipeline
 from syncam.shot import GivenView, ResolvedShot, Shot
-from syncam.video import write_mp4
+from syncam.video_writer import write_mp4
 
 RIG = Rig.from_text("5,15,0;5,15,40")
 

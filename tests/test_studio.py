@@ -29,8 +29,8 @@ from gradio.utils import get_upload_folder  # noqa: E402
 from gradio_client import Client  # noqa: E402
 from gradio_client.exceptions import AppError  # noqa: E402
 
-from syncam.clips import read_frames  # noqa: E402
 from syncam.model_card import ASSETS_FOLDER, ModelCard  # noqa: E402
+from syncam.result import mosaic_grid, read_recipe  # noqa: E402
 from syncam.rig_formats import FILE_NAMES, changes_on_export, read_cameras, read_rig, to_document  # noqa: E402
 from syncam.rig_plot import rig_figure  # noqa: E402
 from syncam.shot import Progress, Shot  # noqa: E402
@@ -38,7 +38,7 @@ from syncam.studio import jobs, results, settings  # noqa: E402
 from syncam.studio.engine import Engine  # noqa: E402
 from syncam.studio.player import player_value  # noqa: E402
 from syncam.studio.scripts import STATIC_FOLDER, STATIC_PATH  # noqa: E402
-from syncam.video import mosaic_grid, read_recipe  # noqa: E402
+from syncam.video_reader import read_frames  # noqa: E402
 from tests.coroutines import run_async  # noqa: E402
 from tests.tools.load import crowd  # noqa: E402
 

@@ -10,7 +10,7 @@ import torch
 import torch.multiprocessing
 
 from syncam.__main__ import main
-from syncam.video import MultiViewVideo
+from syncam.result import MultiViewVideo
 from syncam.view_ranks import ViewRanks
 from tests.tiny import FAMILIES, randomised, save_model
 

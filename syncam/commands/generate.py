@@ -69,8 +69,8 @@ def generate(options: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from syncam.distilled import card_of
+    from syncam.result import make_result_folder
     from syncam.shot import Progress
-    from syncam.video import make_result_folder
 
     card = card_of(options.model, **loading_options(options))
     shot = card.resolve(asked_for(options))

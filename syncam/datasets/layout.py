@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from syncam.cameras import Camera
 from syncam.checks import number
-from syncam.clips import is_clip
 from syncam.rig_formats import export_cameras, strict_json
+from syncam.video_reader import is_clip
 
 LAYOUTS = ("v1", "v2")
 SPLITS = ("train", "val")

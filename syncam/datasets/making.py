@@ -19,8 +19,8 @@ from syncam.datasets.layout import check_layout, clip_names
 from syncam.datasets.store import Store
 from syncam.datasets.writing import Job, make_dataset, write_scene
 from syncam.job_runners import Worker, runner
+from syncam.result import RECIPE_FORMAT, RECIPE_VERSION
 from syncam.rig_formats import export_cameras, read_cameras, to_document
-from syncam.video import RECIPE_FORMAT, RECIPE_VERSION
 
 if TYPE_CHECKING:
     from syncam.pipeline import Pipeline

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from syncam.cameras import Camera, FreeCamera, Intrinsics, Rig
-from syncam.clips import probe_clip, read_frames
 from syncam.datasets.captions import join_captions, read_table
 from syncam.datasets.fitting import Fit
 from syncam.datasets.layout import (
@@ -23,8 +22,9 @@ from syncam.datasets.layout import (
     in_natural_order,
     read_about,
 )
+from syncam.result import MultiViewVideo
 from syncam.rig_formats import CameraFile, read_cameras
-from syncam.video import MultiViewVideo
+from syncam.video_reader import probe_clip, read_frames
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from syncam.datasets.layout import ABOUT, ABOUT_FORMAT, CAPTIONS, clip_names, na
 from syncam.datasets.store import Store
 from syncam.job_runners import InProcess, OnRay
 from syncam.rig_formats import export_cameras
-from syncam.video import write_mp4
+from syncam.video_writer import write_mp4
 
 
 class Job(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 
 from syncam import toyworld
 from syncam.cameras import Intrinsics
-from syncam.video import MultiViewVideo
+from syncam.result import MultiViewVideo
 
 SCENE_SIZE_M = 4.0  # across: no subject goes further than 2 m from the centre
 MIN_PIXELS = 8  # of a subject that counts as found, in a picture 128 pixels wide

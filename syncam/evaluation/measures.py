@@ -15,7 +15,7 @@ from syncam.evaluation.camera_reader import CameraReader
 from syncam.evaluation.gait_reader import gait_reader
 from syncam.evaluation.outline import outline_width
 from syncam.evaluation.subject_reader import KINDS, Reading, Sight, subject_reader
-from syncam.video import MultiViewVideo
+from syncam.result import MultiViewVideo
 
 
 def measure(video: MultiViewVideo) -> dict[str, np.ndarray]:

@@ -31,9 +31,10 @@ from syncam.job_runners import runner
 from syncam.machine import use_threads
 from syncam.model_card import SOLVERS, ModelCard
 from syncam.pipeline import Pipeline
+from syncam.result import MultiViewVideo
 from syncam.rig_plot import CAMERA_COLOURS
 from syncam.shot import Shot
-from syncam.video import MultiViewVideo, write_mp4
+from syncam.video_writer import write_mp4
 
 SOLVER_STEPS = {
     solver: {steps: {"solver": solver, "num_inference_steps": steps} for steps in (4, 8, 12, 20, 50)}

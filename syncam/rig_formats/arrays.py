@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from syncam.cameras import Intrinsics
-from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, finish
+from syncam.rig_formats.camera_file import MAX_IN_FILE, NO_SCALE, CameraFile, Track, finish
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.parsing import inverse_of
@@ -27,7 +27,7 @@ def _named(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> str | None:
 
 
 def _is_row_of_matrices(array: np.ndarray) -> bool:
-    return array.ndim >= 2 and array.shape[-2:] in ((3, 4), (4, 4)) and 1 <= array[..., 0, 0].size <= MAX_CAMERAS
+    return array.ndim >= 2 and array.shape[-2:] in ((3, 4), (4, 4)) and 1 <= array[..., 0, 0].size <= MAX_IN_FILE
 
 
 def _recognises(content: FileContent) -> bool:

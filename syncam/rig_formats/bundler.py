@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Source, Track, finish, label_of_path
+from syncam.rig_formats.camera_file import (
+    MAX_IN_FILE,
+    NO_SCALE,
+    CameraFile,
+    Source,
+    Track,
+    finish,
+    label_of_path,
+)
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.parsing import OPENGL, inverse_of, numbers_in, pose_of
@@ -18,8 +26,8 @@ from syncam.rig_formats.parsing import OPENGL, inverse_of, numbers_in, pose_of
 def read(content: FileContent) -> CameraFile:
     lines = content.lines
     counts = numbers_in(lines[0].split(), "the counts of cameras and points") if lines else []
-    if len(counts) != 2 or not 1 <= counts[0] <= MAX_CAMERAS:
-        raise ValueError(f"a bundle file begins with its counts of cameras (1 to {MAX_CAMERAS}) and points")
+    if len(counts) != 2 or not 1 <= counts[0] <= MAX_IN_FILE:
+        raise ValueError(f"a bundle file begins with its counts of cameras (1 to {MAX_IN_FILE}) and points")
     count = int(counts[0])
     if len(lines) < 1 + 5 * count:
         raise ValueError(f"a bundle file of {count} cameras has 5 lines for each, this one ends before")

@@ -26,7 +26,7 @@ from syncam.cameras import (
 )
 from syncam.rig_formats.parsing import MAX_LABEL
 
-MAX_CAMERAS = 10_000
+MAX_IN_FILE = 10_000
 FAR_M = 1e5  # cameras that far from a file's origin are moved to it: maps and the globe have theirs elsewhere
 NO_LENS = "It tells no lens: the model's own is used."
 NO_SCALE = "It tells no unit of length: one of its units is taken as a metre."
@@ -111,8 +111,8 @@ class CameraFile:
             for camera in self.cameras
             for pose in _own_poses(camera)
         ]
-        if len(stills) > MAX_CAMERAS:
-            raise ValueError(f"a camera file has at most {MAX_CAMERAS} cameras, these are {len(stills)}")
+        if len(stills) > MAX_IN_FILE:
+            raise ValueError(f"a camera file has at most {MAX_IN_FILE} cameras, these are {len(stills)}")
         if len(stills) == len(self.cameras):
             return self
         note = f"{self.note} Its {len(stills)} poses are as many cameras that stand still."
@@ -198,8 +198,8 @@ def finish(tracks: Sequence[Track], name: str, title: str, notes: Iterable[str] 
     What the cameras look at becomes the origin. ``title`` is what messages call the format, with the units and axes
     that were assumed. Raises: ValueError that names the camera.
     """
-    if not 1 <= len(tracks) <= MAX_CAMERAS:
-        raise ValueError(f"a camera file has 1 to {MAX_CAMERAS} cameras, this one has {len(tracks)}")
+    if not 1 <= len(tracks) <= MAX_IN_FILE:
+        raise ValueError(f"a camera file has 1 to {MAX_IN_FILE} cameras, this one has {len(tracks)}")
     notes = list(notes)
     poses = _near_origin([_finite_poses(number, track) for number, track in enumerate(tracks, 1)], notes)
     for number, track in enumerate(tracks, 1):

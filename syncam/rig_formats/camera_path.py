@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from syncam.cameras import Intrinsics, LensModel
-from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, finish
+from syncam.rig_formats.camera_file import MAX_IN_FILE, NO_SCALE, CameraFile, Track, finish
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Export, Format
 from syncam.rig_formats.lens_models import lens_of
@@ -31,8 +31,8 @@ def read(content: FileContent) -> CameraFile:
     data = content.json
     entries, notes = data["camera_path"], []
     views: dict = {}
-    if not 1 <= len(entries) <= MAX_CAMERAS:
-        raise ValueError(f"a camera path has 1 to {MAX_CAMERAS} poses, this one has {len(entries)}")
+    if not 1 <= len(entries) <= MAX_IN_FILE:
+        raise ValueError(f"a camera path has 1 to {MAX_IN_FILE} poses, this one has {len(entries)}")
     for number, entry in enumerate(entries, 1):
         where = f"pose {number}"
         if not isinstance(entry, dict) or "camera_to_world" not in entry:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from syncam.cameras import Intrinsics
-from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, finish
+from syncam.rig_formats.camera_file import MAX_IN_FILE, NO_SCALE, CameraFile, Track, finish
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.parsing import pose_of
@@ -25,8 +25,8 @@ def _recognises(content: FileContent) -> bool:
 
 def read(content: FileContent) -> CameraFile:
     table = content.arrays[""]
-    if not 1 <= len(table) <= MAX_CAMERAS or not np.isfinite(table[:, :15]).all():
-        raise ValueError(f"poses_bounds.npy has finite numbers of 1 to {MAX_CAMERAS} pictures, got {len(table)} rows")
+    if not 1 <= len(table) <= MAX_IN_FILE or not np.isfinite(table[:, :15]).all():
+        raise ValueError(f"poses_bounds.npy has finite numbers of 1 to {MAX_IN_FILE} pictures, got {len(table)} rows")
     tracks = []
     for number, pose in enumerate(table[:, :15].reshape(-1, 3, 5), 1):
         down, right, backward, position, (height, width, focal) = pose.T

@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 
 from syncam.cameras import Intrinsics, LensModel
-from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, Source, Track, finish
+from syncam.rig_formats.camera_file import MAX_IN_FILE, CameraFile, Source, Track, finish
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.lens_models import lens_of
@@ -54,7 +54,7 @@ def read(content: FileContent) -> CameraFile:
         pose[:3, :3], pose[:3, 3] = rotation @ pose[:3, :3], scale * rotation @ pose[:3, 3] + translation
         lens, lens_model = sensors.get(camera.get("sensor_id"), (None, None))
         tracks.append(Track(label[-MAX_LABEL:], [pose], lens, Source(label) if label else None, None, lens_model))
-        if len(tracks) > MAX_CAMERAS:
+        if len(tracks) > MAX_IN_FILE:
             break
     if skipped:
         notes.append(f"{skipped} pictures have no pose and are left out.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from syncam.cameras import Intrinsics, rotations_of
-from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, Source, Track, finish
+from syncam.rig_formats.camera_file import MAX_IN_FILE, CameraFile, Source, Track, finish
 from syncam.rig_formats.file_content import FileContent, FilePath
 from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.parsing import OPENGL, number_of, pixels_of, pose_of, vector_of
@@ -67,7 +67,7 @@ def read_polycam_folder(folder: FilePath) -> CameraFile | None:
             paths = sorted((path for path in place.iterdir() if path.suffix.lower() == ".json"), key=lambda p: p.name)
             if len(paths) > 1 and _can_be_polycam(paths[0]):
                 notes: list[str] = []
-                tracks = [_polycam_track(FileContent(path), ascii(path.name)[:60]) for path in paths[: MAX_CAMERAS + 1]]
+                tracks = [_polycam_track(FileContent(path), ascii(path.name)[:60]) for path in paths[: MAX_IN_FILE + 1]]
                 return finish(_z_up(tracks, notes), POLYCAM.name, POLYCAM.title, notes)
     return None
 
@@ -79,8 +79,8 @@ def _is_record3d(content: FileContent) -> bool:
 
 def read_record3d(content: FileContent) -> CameraFile:
     data = content.json
-    if not 1 <= len(data["poses"]) <= MAX_CAMERAS:
-        raise ValueError(f"Record3D's metadata has 1 to {MAX_CAMERAS} poses, got {len(data['poses'])}")
+    if not 1 <= len(data["poses"]) <= MAX_IN_FILE:
+        raise ValueError(f"Record3D's metadata has 1 to {MAX_IN_FILE} poses, got {len(data['poses'])}")
     k = vector_of(data["K"], 9, "K")
     cx, cy = (k[6], k[7]) if k[8] == 1 and (k[6] or k[7]) else (k[2], k[5])
     width, height = (pixels_of(data.get(key), key) for key in ("w", "h"))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from syncam.cameras import rotations_of
-from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, common_target, finish
+from syncam.rig_formats.camera_file import MAX_IN_FILE, NO_SCALE, CameraFile, Track, common_target, finish
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.lens_keys import lens_from_keys
@@ -97,7 +97,7 @@ def _first(entry: dict, names: tuple[str, ...]) -> str | None:
 
 
 def read(content: FileContent) -> CameraFile:
-    pairs = _entries(content.json)[: MAX_CAMERAS + 1]
+    pairs = _entries(content.json)[: MAX_IN_FILE + 1]
     shared = content.json if isinstance(content.json, dict) else {}
     notes = [f"{_way(pairs[0][1])} and camera axes as OpenCV's are assumed.", NO_SCALE]
     poses, order = [], ""

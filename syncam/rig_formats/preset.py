@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from syncam.cameras import Camera, FreeCamera, Intrinsics, LensModel, MovingCamera, OrbitCamera
-from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, CameraList, cameras_in, nearest_rotations
+from syncam.rig_formats.camera_file import MAX_IN_FILE, CameraFile, CameraList, cameras_in, nearest_rotations
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Export, Format
 from syncam.rig_formats.parsing import json_lines, label_of, matrix_of, number_of, rows_of, text_of
@@ -32,8 +32,8 @@ def from_document(data: dict) -> CameraFile:
     if "units" in data and data["units"] != RIG_UNITS:
         raise ValueError(f"a rig file's units are {RIG_UNITS!r}, got {data['units']!r:.60}")
     entries = data.get("cameras")
-    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_CAMERAS:
-        raise ValueError(f'a rig file has "cameras", a list of 1 to {MAX_CAMERAS}')
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_IN_FILE:
+        raise ValueError(f'a rig file has "cameras", a list of 1 to {MAX_IN_FILE}')
     unknown = set(data) - {"format", "version", "units", "axes", "title", "description", "cameras", "rings"}
     cameras = []
     for number, entry in enumerate(entries, 1):
@@ -81,8 +81,8 @@ def _camera_from_entry(entry: Any, unknown: set[str]) -> Camera:
 
 def _moving_from_entry(entry: dict) -> MovingCamera:
     entries = entry["keyframes"]
-    if not isinstance(entries, list) or len(entries) > MAX_CAMERAS:
-        raise ValueError(f"keyframes is a list of 2 to {MAX_CAMERAS} places")
+    if not isinstance(entries, list) or len(entries) > MAX_IN_FILE:
+        raise ValueError(f"keyframes is a list of 2 to {MAX_IN_FILE} places")
     keys: list[OrbitCamera | FreeCamera] = []
     own: dict[str, list] = {"time": [], "easing": []}
     for number, key in enumerate(entries, 1):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from syncam.cameras import Intrinsics
-from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, finish
+from syncam.rig_formats.camera_file import MAX_IN_FILE, NO_SCALE, CameraFile, Track, finish
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.parsing import inverse_of, numbers_in
@@ -32,7 +32,7 @@ def _recognises(content: FileContent) -> bool:
 
 
 def read(content: FileContent) -> CameraFile:
-    lines = _poses(content)[: MAX_CAMERAS + 1]
+    lines = _poses(content)[: MAX_IN_FILE + 1]
     rows = []
     for number, line in enumerate(lines, 1):
         rows.append(numbers_in(line.split(), f"line {number} of the poses"))

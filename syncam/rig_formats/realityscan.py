@@ -11,7 +11,7 @@ import csv
 
 import numpy as np
 
-from syncam.rig_formats.camera_file import MAX_CAMERAS, CameraFile, Source, Track, finish, label_of_path
+from syncam.rig_formats.camera_file import MAX_IN_FILE, CameraFile, Source, Track, finish, label_of_path
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.lens_models import lens_of
@@ -28,7 +28,7 @@ def _header(content: FileContent) -> list[str]:
 
 def read(content: FileContent) -> CameraFile:
     names, tracks = _header(content), []
-    rows = list(csv.reader(content.text.lstrip().splitlines()[1 : MAX_CAMERAS + 2]))
+    rows = list(csv.reader(content.text.lstrip().splitlines()[1 : MAX_IN_FILE + 2]))
     for number, row in enumerate((row for row in rows if row), 1):
         entry = dict(zip(names, row, strict=False))
         where = f"line {number + 1}"

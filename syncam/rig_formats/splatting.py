@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 
 from syncam.cameras import Intrinsics
-from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Source, Track, finish
+from syncam.rig_formats.camera_file import MAX_IN_FILE, NO_SCALE, CameraFile, Source, Track, finish
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Export, Format
 from syncam.rig_formats.parsing import label_of, number_of, pixels_of, pose_of, rotation_of, rows_of, vector_of
@@ -25,7 +25,7 @@ def _recognises(content: FileContent) -> bool:
 
 def read(content: FileContent) -> CameraFile:
     tracks = []
-    for number, entry in enumerate(content.json[: MAX_CAMERAS + 1], 1):
+    for number, entry in enumerate(content.json[: MAX_IN_FILE + 1], 1):
         where = f"camera {number}"
         if not isinstance(entry, dict) or not set(entry) >= _KEYS:
             raise ValueError(f"{where}: expected {', '.join(sorted(_KEYS))}")

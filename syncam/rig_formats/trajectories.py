@@ -13,7 +13,7 @@ import re
 import numpy as np
 
 from syncam.cameras import rotations_of
-from syncam.rig_formats.camera_file import MAX_CAMERAS, NO_SCALE, CameraFile, Track, finish
+from syncam.rig_formats.camera_file import MAX_IN_FILE, NO_SCALE, CameraFile, Track, finish
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.parsing import numbers_in, pose_of
@@ -52,7 +52,7 @@ def _is_unit(quaternion: list[float]) -> bool:
 def read(content: FileContent) -> CameraFile:
     columns, rows, order = _columns(content), [], _order_of(content)
     notes = [NO_SCALE]
-    for number, line in enumerate(_lines(content)[: MAX_CAMERAS + 1], 1):
+    for number, line in enumerate(_lines(content)[: MAX_IN_FILE + 1], 1):
         rows.append(numbers_in(line.replace(",", " ").split(), f"line {number}"))
         if len(rows[-1]) != columns:
             raise ValueError(f"line {number} must have {columns} numbers as the first one, got {len(rows[-1])}")

@@ -10,7 +10,7 @@ import math
 from pathlib import PurePosixPath
 
 from syncam.rig_formats.camera_file import (
-    MAX_CAMERAS,
+    MAX_IN_FILE,
     NO_SCALE,
     CameraFile,
     Source,
@@ -20,7 +20,7 @@ from syncam.rig_formats.camera_file import (
 )
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Export, Format, Picture
-from syncam.rig_formats.grouping import Shot, by_camera
+from syncam.rig_formats.grouping import TakenPicture, by_camera
 from syncam.rig_formats.lens_keys import lens_from_keys
 from syncam.rig_formats.lens_models import to_nerfstudio
 from syncam.rig_formats.parsing import (
@@ -51,10 +51,10 @@ def _timed(content: FileContent) -> bool:
 
 def read(content: FileContent) -> CameraFile:
     data = content.json
-    entries, shots = data["frames"], []
+    entries, pictures = data["frames"], []
     notes: list[str] = []
-    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_CAMERAS:
-        raise ValueError(f'"frames" must be a list of 1 to {MAX_CAMERAS}')
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_IN_FILE:
+        raise ValueError(f'"frames" must be a list of 1 to {MAX_IN_FILE}')
     for number, entry in enumerate(entries, 1):
         where = f"frame {number}"
         if not isinstance(entry, dict) or "transform_matrix" not in entry:
@@ -72,13 +72,13 @@ def read(content: FileContent) -> CameraFile:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         c2w = matrix_of(entry["transform_matrix"], where) @ OPENGL
-        shots.append(Shot(c2w, path, time, view, names[0] if names else None, label, lens, lens_model))
+        pictures.append(TakenPicture(c2w, path, time, view, names[0] if names else None, label, lens, lens_model))
     if data.get("units") != "metres":
         notes.append(NO_SCALE)
     tracks = []
-    for taken in by_camera(shots, notes):
+    for taken in by_camera(pictures, notes):
         source, first = _source_of(taken[0].path) if len(taken) == 1 else None, taken[0]
-        times = [shot.time for shot in taken if shot.time is not None] if len(taken) > 1 else None
+        times = [picture.time for picture in taken if picture.time is not None] if len(taken) > 1 else None
         tracks.append(Track(first.label, [s.c2w for s in taken], first.lens, source, times, first.lens_model))
     row = DNERF if _timed(content) else NERFSTUDIO
     return finish(tracks, row.name, row.title, notes)

@@ -30,12 +30,12 @@ def export_cameras(
 ) -> dict[str, bytes]:
     """Camera files in another program's format: file name -> contents (COLMAP has three files, the others one).
 
-    Args: ``to``: a key of ``FILE_NAMES``. ``num_frames``: poses of moving cameras, and entries of formats that list
-        every frame, are taken at this many moments: evenly spaced, or those that the cameras were given if they are as
-        many. Without it as many as they were given, or 81 if they move otherwise, or 1 if none moves.
-        ``image_path``: how the pictures are called, with ``{view}`` and, where there is one file a frame, ``{frame}``;
-        both count from 1. Without it, pictures keep the names that the file they come from gave them; else COLMAP names
-        them after the cameras' labels if it can, D-NeRF as ``FRAME_PATH``, and the others name videos (``VIDEO_PATH``).
+    Args: ``to``: a key of ``FILE_NAMES``. ``num_frames``: at how many moments poses of moving cameras are taken, and
+        how many entries a format that lists every frame gets. The moments are evenly spaced, unless the cameras were
+        given as many of their own. Without ``num_frames``: as many as the cameras were given; 81 if they move
+        otherwise; 1 if none moves. ``image_path``: the names of pictures, with ``{view}`` and, where there is one file
+        a frame, ``{frame}``; both count from 1. Without it, pictures keep the names in the file that they come from. If
+        there are none, COLMAP names them after the cameras' labels, D-NeRF by ``FRAME_PATH``, others by ``VIDEO_PATH``.
         ``points``: (n, 3) metres and (n, 3) uint8 colours, which only COLMAP's text model holds.
     Raises: ValueError if the format is unknown or can't hold these cameras.
     """

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from syncam.result import read_recipe
 from syncam.rig_formats import changes_on_export
 from syncam.rig_plot import rig_figure
 from syncam.shot import Shot
@@ -16,7 +17,6 @@ from syncam.studio.quotas import visitor
 from syncam.studio.rig_view import camera_file
 from syncam.studio.settings import rig_from
 from syncam.studio.upstream import serve_bytes
-from syncam.video import read_recipe
 
 
 def add_endpoints(engine: Engine) -> None:

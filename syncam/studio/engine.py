@@ -19,13 +19,13 @@ from typing import Any
 from syncam import zero_gpu
 from syncam.checks import shown
 from syncam.model_card import ModelCard
+from syncam.result import MultiViewVideo
 from syncam.shot import Progress, ResolvedShot, Shot, Stopped
 from syncam.studio.errors import message, without_folders
 from syncam.studio.job_log import log_job
 from syncam.studio.jobs import HEARTBEAT_SECONDS, Job, JobQueue
 from syncam.studio.quotas import Quotas
 from syncam.studio.results import EXAMPLES_FOLDER, OUTPUTS_FOLDER, Results, measured
-from syncam.video import MultiViewVideo
 
 _log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ import gradio as gr
 
 from syncam.cameras import Rig
 from syncam.model_card import SOLVERS, ModelCard
+from syncam.result import read_recipe
 from syncam.rig_formats import read_cameras
 from syncam.shot import Shot
 from syncam.studio import settings, texts
@@ -26,7 +27,6 @@ from syncam.studio.more_views import model_of, shot_with_more
 from syncam.studio.player import player_value, remove_copies
 from syncam.studio.quotas import RateLimit, visitor
 from syncam.studio.rig_view import imported, view_of
-from syncam.video import read_recipe
 
 WHOLE_INTERVAL = "0, 1"
 Values = Mapping[str, Any]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from syncam.clips import read_frames
+from syncam.result import read_recipe
 from syncam.studio.scripts import component_script
 from syncam.studio.texts import counted, data_url
-from syncam.video import read_recipe
+from syncam.video_reader import read_frames
 
 THUMBNAIL_HEIGHT, MAX_REMEMBERED = 96, 12
 

@@ -66,7 +66,7 @@ class Job:
             self._watched = time.monotonic()
             if self._version != seen or self._watched - reported > HEARTBEAT_SECONDS:
                 seen, reported = self._version, self._watched
-                last = self.finished  # asked before: while this is shown it may end, which is to be told, too
+                last = self.finished  # read before the yield: a job that ends during it is yielded once more
                 yield self
                 if last:
                     return

@@ -13,9 +13,9 @@ from syncam.cameras import MAX_CAMERAS
 from syncam.checks import shown
 from syncam.extend_result import with_more_cameras, with_views_between
 from syncam.model_card import ModelCard
+from syncam.result import read_recipe
 from syncam.shot import Shot
 from syncam.studio.settings import rig_from
-from syncam.video import read_recipe
 
 MAX_BULLET_TIME_VIEWS = 32
 # What of a recipe a run that adds views is made with, besides what ``syncam.extend_result`` takes from it.

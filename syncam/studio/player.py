@@ -12,6 +12,7 @@ from syncam.cameras import is_ring
 from syncam.checks import shown as quoted
 from syncam.checks import whole_number
 from syncam.model_card import ModelCard
+from syncam.result import MultiViewVideo, read_recipe
 from syncam.result_zip import zip_result
 from syncam.rig_formats import from_document
 from syncam.rig_plot import CAMERA_COLOURS
@@ -21,7 +22,7 @@ from syncam.studio.scripts import component_script
 from syncam.studio.settings import from_recipe, to_query
 from syncam.studio.texts import counted
 from syncam.studio.upstream import serve_file, served_copy
-from syncam.video import MultiViewVideo, animation, read_recipe
+from syncam.video_writer import animation
 
 BULLET_TIME_FPS = 6.0
 UNRELATED_PERCENT = 6  # by which views from a seed each disagree: "python -m syncam evaluate"

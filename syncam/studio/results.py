@@ -17,7 +17,7 @@ import numpy as np
 
 from syncam.model_card import ASSETS_FOLDER
 from syncam.prompts import split_words
-from syncam.video import MultiViewVideo
+from syncam.result import MultiViewVideo
 
 EXAMPLES_FOLDER = ASSETS_FOLDER / "examples"
 OUTPUTS_FOLDER = Path("outputs")

@@ -10,6 +10,7 @@ from dataclasses import asdict
 import numpy as np
 
 from syncam.cameras import Rig
+from syncam.result import MultiViewVideo
 from syncam.toyworld.animals import ANIMALS, COLOURS, SHAPES, SUBJECTS
 from syncam.toyworld.places import FLOOR, GROUND_Z, PATTERNS, PLACES, SKIES, TONES
 from syncam.toyworld.renderer import Layers, empty_stage, render, render_layers
@@ -30,7 +31,6 @@ from syncam.toyworld.scene import (
     sample_rig,
     words_of_untrained_animals,
 )
-from syncam.video import MultiViewVideo
 
 __all__ = [
     "ANIMALS",

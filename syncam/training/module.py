@@ -32,11 +32,11 @@ from syncam.datasets import Fit, SynCamVideo
 from syncam.machine import best_device
 from syncam.model_card import KNOWN_MODELS, TrainedRange
 from syncam.pipeline import BACKBONES
+from syncam.result import MultiViewVideo
 from syncam.rig_formats import from_document, to_document
 from syncam.shot import Shot
 from syncam.training.config import TrainConfig
 from syncam.training.loop import Stage, given_views, randomness
-from syncam.video import MultiViewVideo
 
 WEIGHTS, NO_TEXT = "views.safetensors", "no_text.safetensors"
 DECIDE_LATENTS = ("model", "base", "data", "seed", "views_per_scene", "width", "height", "num_frames", "hfov_deg")

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 from syncam.extend_result import with_views_between
 from syncam.pipeline import Pipeline
+from syncam.result import MultiViewVideo
 from syncam.rig_formats import read_rig
 from syncam.shot import Shot
 from syncam.studio.results import measured
-from syncam.video import MultiViewVideo
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
 SEED = 7  # of all of them: nothing is picked

@@ -109,7 +109,7 @@ def read_clip(path: Path | str, num_frames: int, width: int, height: int, fps: f
     path = Path(path).absolute()
     probe_clip(path, num_frames / fps)
     numbers = (num_frames, width, height, float(fps), CHILD_CPU_SECONDS, CHILD_MEMORY_BYTES)
-    command = [sys.executable, "-m", "syncam.clips", str(path), *map(str, numbers)]
+    command = [sys.executable, "-m", "syncam.video_reader", str(path), *map(str, numbers)]
     # The child finds what this process found; numpy's threads would only reserve memory that is limited.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
     try:

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from syncam.cameras import OrbitCamera, Rig
-from syncam.clips import read_frames
+from syncam.result import MultiViewVideo, mosaic_grid, read_recipe
 from syncam.result_zip import zip_result
 from syncam.rig_formats import read_cameras, read_rig
-from syncam.video import MultiViewVideo, animation, mosaic_grid, read_recipe, write_mp4
+from syncam.video_reader import read_frames
+from syncam.video_writer import animation, write_mp4
 
 STRANGE_PROMPT = "a \0 ball \ud800 😀 \u202e = ; # \\ \n <script>"
 
@@ -267,7 +268,7 @@ def test_a_full_disk_leaves_no_truncated_mp4(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
     code = f"""
 import resource, numpy as np, pathlib, signal
-from syncam.video import write_mp4
+from syncam.video_writer import write_mp4
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as on a full disk: write() fails, nobody is killed
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 write_mp4(pathlib.Path({str(tmp_path / "a.mp4")!r}), np.load({str(tmp_path / "noise.npy")!r}), 16, {{}})
@@ -335,7 +336,7 @@ def test_a_process_killed_while_it_saves_leaves_the_old_result_or_the_new_one(tm
 import sys
 import time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_video import make_video
+from test_result import make_video
 print("ready", flush=True)
 for number in range(1000):
     make_video(rig="stereo" if number % 2 else "orbit8", recipe={{"number": number}}).save({str(out)!r})

@@ -8,9 +8,9 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from syncam import clips
-from syncam.clips import is_clip, probe_clip, read_clip, read_frames
-from syncam.video import write_mp4
+from syncam import video_reader
+from syncam.video_reader import is_clip, probe_clip, read_clip, read_frames
+from syncam.video_writer import write_mp4
 
 CLIPS = Path(__file__).parent / "data" / "clips"
 
@@ -142,8 +142,8 @@ def test_seven_kilobytes_that_take_25_seconds_to_decode_are_refused_by_their_hea
     ],
 )
 def test_a_clip_whose_header_lies_is_stopped_by_the_limits_of_its_child(limit, value, said, monkeypatch):
-    monkeypatch.setattr(clips, "MAX_DECODED_PIXELS", 1e12)  # as if the header had said little
-    monkeypatch.setattr(clips, limit, value)
+    monkeypatch.setattr(video_reader, "MAX_DECODED_PIXELS", 1e12)  # as if the header had said little
+    monkeypatch.setattr(video_reader, limit, value)
     with pytest.raises(ValueError, match=said):
         read_clip(CLIPS / "slow_7kB.gif", 17, 128, 128, 8.0)
 
