@@ -33,7 +33,7 @@ from syncam.guidance import Guidance
 from syncam.machine import best_device, free_bytes, is_out_of_memory, own_seconds
 from syncam.model_card import KNOWN_MODELS, ModelCard, model_folder
 from syncam.planning import Plan, Planner, choose_offload, component_bytes
-from syncam.result import MultiViewVideo, read_recipe
+from syncam.result import MultiViewVideo, read_recipe, saved_latents
 from syncam.rig_formats import to_document
 from syncam.shot import Progress, ResolvedShot, Shot
 from syncam.video_reader import read_clip, read_frames
@@ -178,7 +178,7 @@ class Pipeline:
                     prompt_embeds = self._encode_prompt(shot)
                 encoded = time.perf_counter()
                 with self.watch("encode") if given else nullcontext():
-                    latents = {view: self.backbone.encode(frames) for view, frames in given.items()}
+                    latents = self._given_latents(shot, given, originals)
                 noise = self.backbone.noise(shot)
                 for progress.number, one in enumerate(passes):
                     known = torch.cat([latents[view] for view in one.known]) if one.known else None
@@ -209,7 +209,8 @@ class Pipeline:
             self.planner.learn(plan, own_seconds(self.device) - work_began)
         recipe = self._recipe(shot, {"denoise": round(denoised - encoded, 3), "all": round(done - began, 3)})
         ordered = np.stack([frames[view] for view in range(len(shot.rig))])
-        return MultiViewVideo(ordered, shot.rig, self.card.fps, self.card.hfov_deg, recipe, originals)
+        kept = torch.cat([latents[view] for view in range(len(shot.rig))]).half().cpu().numpy()
+        return MultiViewVideo(ordered, shot.rig, self.card.fps, self.card.hfov_deg, recipe, originals, kept)
 
     def _passes(self, shot: ResolvedShot) -> list[Pass]:
         given = tuple(given.view for given in shot.given_views)
@@ -237,6 +238,19 @@ class Pipeline:
                 frames[given.view] = read_clip(video, shot.num_frames, shot.width, shot.height, self.card.fps)
             self.card.require_frames(video, len(frames[given.view]), shot.num_frames)
         return frames, originals
+
+    def _given_latents(
+        self, shot: ResolvedShot, frames: dict[int, np.ndarray], originals: dict[int, Path]
+    ) -> dict[int, torch.Tensor]:
+        """Of the given views, (1, c, f, h, w): those that this model made them from, else what it reads in them."""
+        shape, known = self.backbone.latent_shape(shot.num_frames, shot.width, shot.height), {}
+        for view, pictures in frames.items():
+            saved = saved_latents(originals[view], self.model_sha256) if view in originals else None
+            if saved is None or saved.shape != shape:
+                known[view] = self.backbone.encode(pictures)
+            else:
+                known[view] = torch.from_numpy(saved)[None].float()
+        return known
 
     def _recipe(self, shot: ResolvedShot, seconds: dict[str, float]) -> dict[str, Any]:
         """Everything that decides the frames, and what is known of the run."""

@@ -2,7 +2,8 @@
 
 A saved result is a folder: ``view_01.mp4 ...``, ``mosaic.mp4`` (all views in one, every frame a key frame, so that a
 player can jump), ``recipe.json``, ``transforms.json`` (nerfstudio), ``camera_extrinsics.json`` (SynCamVideo v2), and
-``frames.npy`` if asked for. The recipe is also inside each mp4, as its comment.
+``frames.npy`` if asked for. ``latents.npy`` is what the model knows of the views: given to the same model again, they
+need not be read from their pictures. The recipe is also inside each mp4, as its comment.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from syncam.video_reader import read_frames
 from syncam.video_writer import MAX_RECIPE_BYTES, check_even, copy_mp4, mp4_comment, write_clip
 
 _RESULT_FILES = re.compile(
-    r"view_\d+\.(mp4|webp)|mosaic\.(mp4|webp)|(recipe|transforms|camera_extrinsics)\.json|frames\.npy|result\.zip"
+    r"view_\d+\.(mp4|webp)|mosaic\.(mp4|webp)|(recipe|transforms|camera_extrinsics)\.json|(frames|latents)\.npy|result\.zip"
 )
 RECIPE_FORMAT, RECIPE_VERSION = "syncam-recipe", 1
 
@@ -38,6 +39,7 @@ class MultiViewVideo:
     ``frames``: (v t h w 3) uint8. ``hfov_deg``: the horizontal field of view that the frames were made with.
     ``recipe``: JSON-able facts about how (prompt, seed, model, steps, timings); may be empty. ``originals``: of views
     that are those of another saved result, its mp4; saving copies the pictures instead of coding them again.
+    ``latents``: float16 (v ...), of the model that ``recipe`` names.
     Raises: ValueError if these don't fit together.
     """
 
@@ -47,6 +49,7 @@ class MultiViewVideo:
     hfov_deg: float
     recipe: dict = field(default_factory=dict)
     originals: dict[int, Path] = field(default_factory=dict)
+    latents: np.ndarray | None = None
 
     def __post_init__(self):
         shape = np.shape(self.frames)
@@ -130,6 +133,8 @@ class MultiViewVideo:
                     (unfinished / name).write_bytes(data)
             if save_frames:
                 np.save(unfinished / "frames.npy", self.frames)
+            if self.latents is not None:
+                np.save(unfinished / "latents.npy", self.latents)
             (unfinished / "recipe.json").write_text(json.dumps(recipe, indent=1), encoding="ascii")
             names = sorted(path.name for path in unfinished.iterdir())
         return [folder / name for name in names]
@@ -149,6 +154,18 @@ class MultiViewVideo:
         else:
             frames = np.stack([_read_view(folder / f"view_{view:02d}.mp4") for view in range(1, len(rig) + 1)])
         return cls(frames, rig, recipe.get("fps", 0), recipe.get("hfov_deg", 0), recipe)
+
+
+def saved_latents(view: Path, model_sha256: str) -> np.ndarray | None:
+    """The latents of a saved result's ``view_NN.mp4``, if it was made by the model with this hash and has kept them."""
+    number = re.fullmatch(r"view_(\d+)", view.stem)
+    try:
+        if not number or read_recipe(view.with_name("recipe.json")).get("model_sha256") != model_sha256:
+            return None
+        latents = np.load(view.with_name("latents.npy"), mmap_mode="r", allow_pickle=False)[int(number[1]) - 1]
+    except (OSError, ValueError, IndexError, EOFError):  # an older result, or one that somebody has changed
+        return None
+    return np.array(latents) if latents.dtype == np.float16 and np.isfinite(latents).all() else None
 
 
 def make_result_folder(folder: Path) -> None:

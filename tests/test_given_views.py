@@ -1,6 +1,7 @@
 """Some views are given and stay as they are; the others are generated to match, if need be in passes."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -57,6 +58,31 @@ def test_what_fits_is_one_pass_in_the_order_of_the_rig():
 def test_the_nearest_known_views_are_seen_first():
     passes = split_into_passes(RIG, tuple(range(9)), 2)
     assert passes[0].new == (9, 10) and 8 in passes[0].known and not {2, 3, 4, 5} & set(passes[0].known)
+
+
+def test_views_of_a_result_are_known_to_the_model_that_made_it_and_read_by_any_other(pipeline, result, tmp_path):
+    shot = Shot("a red ball on the sand", rig(0, 4, 3), given_views=(GivenView(1, result / "view_03.mp4"),), **SMALL)
+    latents = np.load(result / "latents.npy")
+    assert latents.dtype == np.float16 and latents.shape[0] == 3
+    known = pipeline.generate(shot)
+    assert np.array_equal(known.latents[1], latents[2])
+    infinite, pickled = latents + np.float16("inf"), np.array([{}] * 3)
+    read = []
+    for spoil in ("none", "short", "infinite", "pickle", "of another model"):
+        shutil.copytree(result, tmp_path / spoil)
+        path = tmp_path / spoil / "latents.npy"
+        if spoil == "none":
+            path.unlink()
+        elif spoil == "of another model":
+            recipe = json.loads((tmp_path / spoil / "recipe.json").read_text())
+            (tmp_path / spoil / "recipe.json").write_text(json.dumps({**recipe, "model_sha256": "0" * 64}))
+        else:
+            np.save(path, {"short": latents[:2], "infinite": infinite, "pickle": pickled}[spoil], allow_pickle=True)
+        video = pipeline.generate(replace(shot, given_views=(GivenView(1, tmp_path / spoil / "view_03.mp4"),)))
+        assert not np.array_equal(video.latents[1], latents[2]), spoil
+        assert np.array_equal(video.frames[1], known.frames[1])
+        read.append(video.frames)
+    assert all(np.array_equal(frames, read[0]) for frames in read) and not np.array_equal(known.frames[0], read[0][0])
 
 
 def test_any_views_may_be_given_and_stay_bit_for_bit(pipeline, result):

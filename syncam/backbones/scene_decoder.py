@@ -120,7 +120,8 @@ class Decoder(nn.Module):
         picture = (stage[:, :3] + 1) * (1 - self.darkness * dark) - 1
 
         def fine(pixels: torch.Tensor) -> torch.Tensor:
-            return directions(ways, grid.samples(pixels, self.SAMPLES).flatten(0, 1))[0].unflatten(0, (len(pixels), -1))
+            samples = grid.samples(pixels, self.SAMPLES)
+            return directions(ways, samples.flatten(0, 1))[0].view(*samples.shape[:2], 3)
 
         pixels, hit, colour, _ = cast(body, origin, rays, (rays[1] - rays[0]).norm(), fine, sun)
         covered = (hit >= 0).to(picture).mean(1)[:, None]
