@@ -61,25 +61,24 @@ def test_a_preset_moves_rows_and_frusta_and_keeps_the_viewpoint(onlooker):
     expect(me.find("[data-preset=corners]")).to_have_attribute("aria-pressed", "true")
 
 
-def test_a_slider_moves_its_frustum_at_once_and_keeps_the_viewpoint(onlooker):
+def test_a_slider_moves_its_frustum_without_the_server_and_keeps_the_viewpoint(onlooker):
     me = onlooker
     me.button("look from above").click()
-    milliseconds = me.page.evaluate("""async () => {
+    redrawn = me.page.evaluate("""async () => {
         const slider = document.querySelector('[aria-label="camera 2 azimuth"]');
         const rig = document.querySelector('.syn-rig');
         const drawn = (value) => JSON.parse(rig.dataset.drawn)[1].azimuth_deg === value;
-        const took = [];
+        let redrawn = 0;
         for (let value = 20; value < 30; value++) {
-            const began = performance.now();
+            const before = performance.getEntriesByType("resource").length;
             slider.value = value;
             slider.dispatchEvent(new Event('input', { bubbles: true }));
             while (!drawn(value)) await new Promise(requestAnimationFrame);
-            took.push(performance.now() - began);
+            if (performance.getEntriesByType("resource").length === before) redrawn++;
         }
-        return took;
+        return redrawn;
     }""")
-    print(f"slider to redrawn picture: median {np.median(milliseconds):.0f} ms, worst {max(milliseconds):.0f} ms")
-    assert np.median(milliseconds) < 400
+    assert redrawn == 10, "each before anything could have been answered"
     assert me.sees_from_above()
 
 

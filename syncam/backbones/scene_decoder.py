@@ -1,4 +1,4 @@
-"""The decoder of the embedded model: draws the toy world ray by ray from what latents say of a picture.
+"""The decoder of the embedded model: draws the toy world from what latents say of a picture.
 
 Fields of a picture of one view, as :mod:`syncam.toyworld.fields` describes them: ``ray``, how rays pass the subject in
 its own frame, and ``view``, how they pass through the world, at points all over the picture; and what is the same in
