@@ -4,6 +4,7 @@ Writes ``assets/examples/``, a folder each; the first by name is what plays when
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,7 +37,8 @@ def generate(pipeline: Pipeline, preset: str, prompt: str, scratch: Path) -> Mul
     if preset != BULLET_TIME:
         return video
     video.save(scratch)
-    return pipeline.generate(with_views_between(scratch, BULLET_TIME_VIEWS))
+    swept = pipeline.generate(with_views_between(scratch, BULLET_TIME_VIEWS))
+    return replace(swept, latents=None)  # of so many views they would be as large as the videos
 
 
 def main() -> None:
