@@ -33,7 +33,7 @@ from syncam.guidance import Guidance
 from syncam.machine import best_device, free_bytes, is_out_of_memory, own_seconds
 from syncam.model_card import KNOWN_MODELS, ModelCard, model_folder
 from syncam.planning import Plan, Planner, choose_offload, component_bytes
-from syncam.result import MultiViewVideo, read_recipe, saved_latents
+from syncam.result import MultiViewVideo, is_view_of_result, saved_latents
 from syncam.rig_formats import to_document
 from syncam.shot import Progress, ResolvedShot, Shot
 from syncam.video_reader import read_clip, read_frames
@@ -131,7 +131,8 @@ class Pipeline:
         if compile:
             backbone.pipe.transformer.compile_repeated_blocks()
         pipeline = cls(backbone, model_sha256, offload, ranks)
-        pipeline.base = {"base": Path(base).name if Path(base).exists() else base, "loras": list(map(_named, loras))}
+        entries = [lora.recipe_entry(text) for text in loras]
+        pipeline.base = {"base": Path(base).name if Path(base).exists() else base, "loras": entries}
         return pipeline
 
     def plan(self, shot: Shot | ResolvedShot) -> Plan:
@@ -232,7 +233,7 @@ class Pipeline:
         frames, originals = {}, {}
         for given in shot.given_views:
             video = Path(given.video)
-            if _is_view_of_result(video, shot, self.card.fps):
+            if is_view_of_result(video, shot.num_frames, shot.width, shot.height, self.card.fps):
                 frames[given.view], originals[given.view] = read_frames(video), video
             else:
                 frames[given.view] = read_clip(video, shot.num_frames, shot.width, shot.height, self.card.fps)
@@ -368,7 +369,7 @@ class Pipeline:
         def decode(view: torch.Tensor) -> np.ndarray:
             progress.require_going_on(progress.shot.num_inference_steps)
             with torch.no_grad():  # which holds for one thread
-                return self._decode_view(view)
+                return self.backbone.decode_in_memory(view)
 
         num_threads = torch.get_num_threads()
         if not self.backbone.decodes_in_threads or self.device.type != "cpu":
@@ -381,17 +382,6 @@ class Pipeline:
         finally:
             torch.set_num_threads(num_threads)
 
-    def _decode_view(self, latents: torch.Tensor) -> np.ndarray:
-        """If memory runs out, the view is decoded again in smaller tiles: the minutes spent on it are not lost."""
-        for smaller in (1, 2, 4):
-            self.backbone.set_tiles(smaller)
-            try:
-                return self.backbone.decode(latents)
-            except (RuntimeError, MemoryError) as error:
-                if smaller == 4 or not is_out_of_memory(error):
-                    raise
-        raise AssertionError("the last try returns or raises")
-
     @contextmanager
     def _memory_given_back(self):
         """Leave the device as it was found, also after a stop or a failure."""
@@ -402,23 +392,3 @@ class Pipeline:
             self.backbone.pipe.maybe_free_model_hooks()
             if self.device.type != "cpu":
                 torch.accelerator.empty_cache()
-
-
-def _named(text: str) -> dict[str, Any]:
-    """What a recipe says of a LoRA."""
-    file, strength = lora.parse(text)
-    path = Path(file)
-    sha256 = {"sha256": sha256_of(path)} if path.is_file() else {}
-    return {"file": path.name if path.is_file() else file, "strength": strength, **sha256}
-
-
-def _is_view_of_result(video: Path, shot: ResolvedShot, fps: float) -> bool:
-    """Whether a file is a view of a result saved by this program, of the shot's size, length and rate."""
-    if not video.with_name("recipe.json").is_file():  # a stranger's file comes alone, and is decoded with more care
-        return False
-    try:
-        recipe = read_recipe(video)
-    except ValueError:
-        return False
-    wanted = {"num_frames": shot.num_frames, "width": shot.width, "height": shot.height, "fps": fps}
-    return all(recipe.get(name) == value for name, value in wanted.items())

@@ -156,6 +156,18 @@ class MultiViewVideo:
         return cls(frames, rig, recipe.get("fps", 0), recipe.get("hfov_deg", 0), recipe)
 
 
+def is_view_of_result(video: Path, num_frames: int, width: int, height: int, fps: float) -> bool:
+    """Whether a file is a view of a result saved by this program, of this size, length and rate."""
+    if not video.with_name("recipe.json").is_file():  # a stranger's file comes alone, and is decoded with more care
+        return False
+    try:
+        recipe = read_recipe(video)
+    except ValueError:
+        return False
+    wanted = {"num_frames": num_frames, "width": width, "height": height, "fps": fps}
+    return all(recipe.get(name) == value for name, value in wanted.items())
+
+
 def saved_latents(view: Path, model_sha256: str) -> np.ndarray | None:
     """The latents of a saved result's ``view_NN.mp4``, if it was made by the model with this hash and has kept them."""
     number = re.fullmatch(r"view_(\d+)", view.stem)

@@ -17,6 +17,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from syncam.backbones.protocol import VideoPipeline
 from syncam.backbones.text_on_disk import TextEncoderOnDisk
+from syncam.machine import is_out_of_memory
 from syncam.model_card import ModelCard
 from syncam.multiview import MultiViewTransformer, camera_features
 from syncam.shot import ResolvedShot
@@ -208,6 +209,17 @@ class Backbone:
         latents = self.unscaled(latents.float()).to(self.pipe._execution_device, vae.dtype)
         video = vae.decode(latents, return_dict=False, **options)[0][0]
         return ((video.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
+
+    def decode_in_memory(self, latents: torch.Tensor) -> np.ndarray:
+        """As :meth:`decode`; if memory runs out, in smaller tiles: the minutes spent on the view are not lost."""
+        for smaller in (1, 2, 4):
+            self.set_tiles(smaller)
+            try:
+                return self.decode(latents)
+            except (RuntimeError, MemoryError) as error:
+                if smaller == 4 or not is_out_of_memory(error):
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     def encode(self, frames: np.ndarray) -> torch.Tensor:
         """Frames of one view (t, h, w, 3) uint8 -> latents (1, c, f, h, w) with unit scale, float32."""

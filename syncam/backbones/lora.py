@@ -10,11 +10,13 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from syncam.backbones.folder import fetched
 from syncam.checkpoints import open_weights, require_finite
+from syncam.checksums import sha256_of
 from syncam.multiview import MultiViewTransformer
 
 Tensors = dict[str, torch.Tensor]
@@ -149,3 +151,11 @@ def _product(parts: Tensors) -> torch.Tensor | None:
     if up.shape[1] != rank:
         return None
     return float(parts.get("alpha", rank)) / rank * (up @ down)
+
+
+def recipe_entry(text: str) -> dict[str, Any]:
+    """What a recipe says of a LoRA, ``FILE[:STRENGTH]``."""
+    file, strength = parse(text)
+    path = Path(file)
+    sha256 = {"sha256": sha256_of(path)} if path.is_file() else {}
+    return {"file": path.name if path.is_file() else file, "strength": strength, **sha256}

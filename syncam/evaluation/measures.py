@@ -12,7 +12,6 @@ import numpy as np
 from syncam import toyworld
 from syncam.evaluation.agreement import halves_apart, headings_apart, lags, off_the_world, reprojection_errors
 from syncam.evaluation.camera_reader import CameraReader
-from syncam.evaluation.gait_reader import gait_reader
 from syncam.evaluation.outline import outline_width
 from syncam.evaluation.subject_reader import KINDS, Reading, Sight, subject_reader
 from syncam.result import MultiViewVideo
@@ -52,8 +51,7 @@ def measure_scene(
     Returns: as :func:`measure`, with
 
         ``halves`` (n,), see :func:`halves_apart`, ``world`` (n,), see :func:`off_the_world`;
-        ``kind``, ``colour`` and ``gait`` (v,) bool, whether they are as asked;
-        ``outline`` (v,), see :func:`outline_width`;
+        ``kind`` and ``colour`` (v,) bool, whether they are as asked; ``outline`` (v,), see :func:`outline_width`;
         ``heading`` (n,) in degrees, see :func:`headings_apart`, of animals; ``lag`` (pairs,) in frames;
         ``elevation`` (v,) in degrees and ``distance`` (v,) in percent: how far the camera in the picture is from where
         it was asked to be.
@@ -65,7 +63,6 @@ def measure_scene(
     places = clip.places.reshape(*video.frames.shape[:2], 2)
     whole = _whole(places, clip)
     heading = clip.heading_deg.reshape(places.shape[:2])
-    gait = gait_reader().read(sight, len(frames), subject.kind)
     asked, camera_reader = orbit_places(video.c2w()[:, moment]), CameraReader(scene)
     seen = np.stack([camera_reader.read(frame) for frame in frames])
     rises = subject.motion in ("bounce", "jump") and not any(camera.moves for camera in video.rig.cameras)
@@ -76,7 +73,6 @@ def measure_scene(
         "world": off_the_world(video, whole, scene) if of_this_scene else np.zeros(0),
         "kind": read.found & (read.kinds == subject.kind),
         "colour": read.found & (read.colours == subject.colour),
-        "gait": read.found & (gait == subject.motion),
         "heading": headings_apart(video, places, heading) if subject.kind in toyworld.ANIMALS else np.zeros(0),
         "outline": outline_width(frames, reader.masks(frames)),
         "distance": 100 * np.abs(seen[:, 0] / asked[:, 0] - 1),

@@ -52,7 +52,6 @@ GUIDED_PARTS = {
 }
 SWEEP = SOLVER_STEPS | GUIDANCE_SCALES | GUIDED_PARTS  # name of a line in the plot -> point on it -> fields of the shot
 FOUND, COLOUR, KIND = "subject found, %", "colour as asked, %", "kind of subject as asked, %"
-GAIT = "motion as asked, %"
 REPROJECTION = "reprojection error, % of width"
 ELEVATION, DISTANCE = "elevation error, degrees (median)", "distance error, % (median)"
 SECONDS = "seconds for four views (median)"
@@ -253,7 +252,6 @@ def summarise(row: list[dict[str, np.ndarray]]) -> dict[str, float]:
         FOUND: 100 * over(np.mean, joined["found"]),
         COLOUR: 100 * over(np.mean, joined["colour"]),
         KIND: 100 * over(np.mean, joined["kind"]),
-        GAIT: 100 * over(np.mean, joined["gait"]),
         REPROJECTION: over(np.mean, joined["reprojection"]),
         "the same, median over scenes": over(np.median, per_scene),
         "subject's place, half of the cameras against the others, % of the scene's size (median)": over(

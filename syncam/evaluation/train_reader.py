@@ -1,8 +1,7 @@
-"""Trains the readers on renders: ``python -m syncam.evaluation.train_reader [ROUND | gait]``, half an hour of a core.
+"""Trains the subject reader on renders: ``python -m syncam.evaluation.train_reader [ROUND]``, half an hour of one core.
 
-Of the subject reader, round 0 begins with nothing; any other goes on from the shipped weights, with scenes of its own,
-and trains only the network that looks at what was found. The gait reader is trained on what the shipped subject reader
-sees. All kinds of subjects are seen equally often, whatever models are trained on.
+Round 0 begins with nothing; any other goes on from the shipped weights, with scenes of its own, and trains only the
+network that looks at what was found. All kinds of subjects are seen equally often, whatever models are trained on.
 """
 
 from __future__ import annotations
@@ -21,12 +20,11 @@ from syncam import toyworld
 from syncam.cameras import Intrinsics
 from syncam.evaluation.agreement import MIN_PIXELS
 from syncam.evaluation.damage import MAX_BLUR, blurred, broken, rippled
-from syncam.evaluation.gait_reader import GAITS, GaitReader, over_time
-from syncam.evaluation.gait_reader import WEIGHTS as GAIT_WEIGHTS
 from syncam.evaluation.subject_reader import (
     COLOURS,
     KINDS,
     SIZE,
+    WEIGHTS,
     SubjectReader,
     area,
     crop,
@@ -34,7 +32,6 @@ from syncam.evaluation.subject_reader import (
     subject_reader,
     windows,
 )
-from syncam.evaluation.subject_reader import WEIGHTS as SUBJECT_WEIGHTS
 
 MOMENTS = 2  # pictures of each scene
 
@@ -113,32 +110,6 @@ def train_reader(round: int = 0, num_scenes: int = 4000, find_epochs: int = 4, n
     return reader.eval()
 
 
-def draw_clip(seed: str) -> tuple[torch.Tensor, int]:
-    """What the shipped subject reader sees in a clip, sound or damaged: (INPUTS, t), and which of GAITS it shows."""
-    rng = random.Random(seed)
-    scene = toyworld.Scene.sample(rng, kind=rng.choice(KINDS))
-    video = toyworld.record(scene, toyworld.sample_rig(rng, 1, moving=0.3))
-    frames, damage, deviation = video.frames[0], rng.choice(("", "blur", "ripple")), rng.uniform(0, MAX_BLUR)
-    if damage:
-        frames = np.stack([blurred(one, deviation) if damage == "blur" else rippled(one, rng) for one in frames])
-    return over_time(subject_reader().look(frames), 1)[0], GAITS.index(scene.subject.motion)
-
-
-def train_gait_reader(num_clips: int = 2000, epochs: int = 40) -> GaitReader:
-    """A reader, the same every time on one machine."""
-    torch.manual_seed(0)
-    drawn = [draw_clip(f"gait {number}") for number in tqdm(range(num_clips), desc="clips", mininterval=10)]
-    seen, gaits = torch.stack([clip for clip, _ in drawn]), torch.tensor([gait for _, gait in drawn])
-    reader = GaitReader()
-
-    def name(batch: torch.Tensor) -> torch.Tensor:
-        clips = seen[batch] + 0.1 * torch.randn_like(seen[batch])
-        return nn.functional.cross_entropy(reader(clips), gaits[batch])
-
-    _descend(reader, name, num_clips, epochs, "gait reader")
-    return reader.eval()
-
-
 def _descend(network: nn.Module, loss_of, number: int, epochs: int, name: str) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
     batches = [batch for _ in range(epochs) for batch in torch.randperm(number).split(64)]
@@ -156,8 +127,5 @@ def _descend(network: nn.Module, loss_of, number: int, epochs: int, name: str) -
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1] if len(sys.argv) > 1 else "0"
-    trained, path = (
-        (train_gait_reader(), GAIT_WEIGHTS) if asked == "gait" else (train_reader(int(asked)), SUBJECT_WEIGHTS)
-    )
-    save_file({name: value.half() for name, value in trained.state_dict().items()}, path)
+    trained = train_reader(int(sys.argv[1])) if len(sys.argv) > 1 else train_reader()
+    save_file({name: value.half() for name, value in trained.state_dict().items()}, WEIGHTS)

@@ -68,10 +68,10 @@ class DrawLoss(nn.Module):
         known = dict(zip(COMMON, code.split([self.numbers[name] for name in COMMON], -1), strict=True))
         told, kind = torch.cat([known["pose"], known["coat"]], -1), known["kind"].argmax(-1)
         loss = (self.decoder.light(torch.cat([known["place"], known["sky"]], -1)) - light).abs().mean()
-        for number in kind.unique():
-            of_this = kind == number
-            drawn = self.decoder.bodies[number](told[of_this])
-            loss = loss + (drawn - parts[of_this, : drawn.shape[1]]).abs().mean() * of_this.float().mean()
+        for number, body in enumerate(self.decoder.bodies):
+            drawn = body(told)
+            wrong = (drawn - parts[:, : drawn.shape[1]]).abs().mean((1, 2))
+            loss = loss + (wrong * (kind == number)).mean()
         *rays, truth = stage.split([3, 3, 4], -1)
         seen = self.decoder.see_stage(self.decoder.stage.layers(code), *rays)
         return loss + (seen - truth).abs().mean()
