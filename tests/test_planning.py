@@ -242,7 +242,7 @@ def test_what_does_not_fit_is_refused_with_the_nearest_that_does(pipeline, cheap
     free = int((needed(2) + 1) / 0.9)
     monkeypatch.setattr("syncam.planning.HEADROOM", 0.9)
     monkeypatch.setattr("syncam.planning.free_bytes", lambda device: free)
-    monkeypatch.setattr("syncam.planning.WAYS", ((True, (None, None)),))
+    monkeypatch.setattr("syncam.planning.EXECUTIONS", ((True, (None, None)),))
     heard = []
     with pytest.raises(
         ValueError, match=r"Not enough memory for 4 views of 17 frames at 256x256 \(needs about .* free"
