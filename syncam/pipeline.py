@@ -75,6 +75,7 @@ class Pipeline:
             pipe.transformer.split_views(ranks)
         self.planner = Planner(backbone, self.device, offload, ranks.size if ranks else 1)
         self.watch: Callable[[str], AbstractContextManager] = nullcontext
+        self._seconds_in_threads = 0.0  # of the last decoding, beside the thread that generates
         self.base: dict[str, Any] = {}  # for the recipe: what was put in the place of the card's base model
 
     @property
@@ -207,7 +208,7 @@ class Pipeline:
             raise MemoryError(f"Memory ran out with {plan.what}. {advice}") from None
         done = time.perf_counter()
         if not shot.mag_cache:  # which leaves out some of what was planned
-            self.planner.learn(plan, own_seconds(self.device) - work_began)
+            self.planner.learn(plan, own_seconds(self.device) - work_began + self._seconds_in_threads)
         recipe = self._recipe(shot, {"denoise": round(denoised - encoded, 3), "all": round(done - began, 3)})
         ordered = np.stack([frames[view] for view in range(len(shot.rig))])
         kept = torch.cat([latents[view] for view in range(len(shot.rig))]).half().cpu().numpy()
@@ -366,10 +367,15 @@ class Pipeline:
         return self._decode_here(latents, progress)
 
     def _decode_here(self, latents: list[torch.Tensor], progress: ProgressReporter) -> list[np.ndarray]:
+        spent: list[float] = []
+
         def decode(view: torch.Tensor) -> np.ndarray:
+            began = time.thread_time()
             progress.require_going_on(progress.shot.num_inference_steps)
             with torch.no_grad():  # which holds for one thread
-                return self.backbone.decode_in_memory(view)
+                frames = self.backbone.decode_in_memory(view)
+            spent.append(time.thread_time() - began)
+            return frames
 
         num_threads = torch.get_num_threads()
         if not self.backbone.decodes_in_threads or self.device.type != "cpu":
@@ -381,6 +387,7 @@ class Pipeline:
                 return list(pool.map(decode, latents))
         finally:
             torch.set_num_threads(num_threads)
+            self._seconds_in_threads = sum(spent) / num_threads
 
     @contextmanager
     def _memory_given_back(self):
