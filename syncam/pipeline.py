@@ -367,8 +367,6 @@ class Pipeline:
         return self._decode_here(latents, progress)
 
     def _decode_here(self, latents: list[torch.Tensor], progress: ProgressReporter) -> list[np.ndarray]:
-        spent: list[float] = []
-
         def decode(view: torch.Tensor) -> np.ndarray:
             began = time.thread_time()
             progress.require_going_on(progress.shot.num_inference_steps)
@@ -377,6 +375,7 @@ class Pipeline:
             spent.append(time.thread_time() - began)
             return frames
 
+        spent: list[float] = []
         num_threads = torch.get_num_threads()
         if not self.backbone.decodes_in_threads or self.device.type != "cpu":
             return [decode(view) for view in latents]
