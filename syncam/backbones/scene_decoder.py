@@ -8,7 +8,7 @@ all of it (COMMON).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
@@ -87,11 +87,9 @@ class Decoder(nn.Module):
 
         Returns: (b, n, 4): colour, and how clearly a shadow shows there.
         """
-
-        def see(origin_m: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-            return self.stage.run(layers, stage_inputs(origin_m, direction, self.ground_m))
-
-        return _in_pieces(see, origin_m, direction)
+        # so many at a time that a processor's cache holds what it works on
+        pieces = zip(origin_m.split(RAYS_AT_ONCE, 1), direction.split(RAYS_AT_ONCE, 1), strict=True)
+        return torch.cat([self.stage.run(layers, stage_inputs(*piece, self.ground_m)) for piece in pieces], 1)
 
     def _steadied(self, view: torch.Tensor) -> torch.Tensor:
         """The field ``view`` (t, 6, y, x) without the small errors of its moments, which a background would show.
@@ -153,12 +151,6 @@ class Grid:
         y = (row[:, None] + within) / self.height
         x = (column[:, None] + within) / self.width
         return cubics(y[:, :, None].expand(-1, -1, number).flatten(1), x[:, None].expand(-1, number, -1).flatten(1))
-
-
-def _in_pieces(see: Callable[..., torch.Tensor], *rays: torch.Tensor) -> torch.Tensor:
-    """``see`` of rays (b, n, 3), of so many at a time that a processor's cache holds what it works on."""
-    pieces = zip(*(part.split(RAYS_AT_ONCE, 1) for part in rays), strict=True)
-    return torch.cat([see(*piece) for piece in pieces], 1)
 
 
 Layer = tuple[torch.Tensor, torch.Tensor]  # weights (b, in, out) and bias (b, 1, out)

@@ -9,15 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from syncam.rig_formats.camera_file import (
-    MAX_IN_FILE,
-    NO_SCALE,
-    CameraFile,
-    Source,
-    Track,
-    finish,
-    label_of_path,
-)
+from syncam.rig_formats.camera_file import MAX_IN_FILE, NO_SCALE, CameraFile, Source, Track, finish, label_of_path
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Format
 from syncam.rig_formats.parsing import OPENGL, inverse_of, numbers_in, pose_of

@@ -9,15 +9,7 @@ from __future__ import annotations
 import math
 from pathlib import PurePosixPath
 
-from syncam.rig_formats.camera_file import (
-    MAX_IN_FILE,
-    NO_SCALE,
-    CameraFile,
-    Source,
-    Track,
-    finish,
-    label_of_path,
-)
+from syncam.rig_formats.camera_file import MAX_IN_FILE, NO_SCALE, CameraFile, Source, Track, finish, label_of_path
 from syncam.rig_formats.file_content import FileContent
 from syncam.rig_formats.format_type import Export, Format, Picture
 from syncam.rig_formats.grouping import TakenPicture, by_camera
