@@ -59,7 +59,8 @@ def measure_scene(
     subject, moment, size = scene.subject, video.num_frames // 2, video.frames.shape[2]
     frames, reader = video.frames[:, moment], subject_reader()
     sight = _sight(video)
-    clip, read = reader.read(sight, size), reader.read(sight[moment :: video.num_frames], size, among)
+    middle = sight[moment :: video.num_frames]
+    clip, read = reader.read(sight, size), reader.read(middle, size, among)
     places = clip.places.reshape(*video.frames.shape[:2], 2)
     whole = _whole(places, clip)
     heading = clip.heading_deg.reshape(places.shape[:2])
@@ -74,7 +75,7 @@ def measure_scene(
         "kind": read.found & (read.kinds == subject.kind),
         "colour": read.found & (read.colours == subject.colour),
         "heading": headings_apart(video, places, heading) if subject.kind in toyworld.ANIMALS else np.zeros(0),
-        "outline": outline_width(frames, reader.masks(frames)),
+        "outline": outline_width(frames, middle.masks.numpy()),
         "distance": 100 * np.abs(seen[:, 0] / asked[:, 0] - 1),
         "elevation": np.abs(seen[:, 1] - asked[:, 1]),
         "lag": np.array(lags(places) if rises else []),

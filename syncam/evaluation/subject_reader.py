@@ -90,18 +90,17 @@ class SubjectClassifier(nn.Module):
 class Sight:
     """What is seen of the subject in n frames.
 
-    windows: (n, 3), see :func:`windows`; share: (n,) of the picture; whole: (n,) bool, whether no edge of the picture
-    cuts it off; features: (n, FEATURES), what it looks like.
+    masks: (n, 64, 64) in 0..1, how much of each pixel is subject; windows: (n, 3), see :func:`windows`; features:
+    (n, FEATURES), what it looks like.
     """
 
+    masks: torch.Tensor
     windows: torch.Tensor
-    share: torch.Tensor
-    whole: torch.Tensor
     features: torch.Tensor
 
     def __getitem__(self, frames: slice) -> Sight:
         """Of some of the frames."""
-        return Sight(self.windows[frames], self.share[frames], self.whole[frames], self.features[frames])
+        return Sight(self.masks[frames], self.windows[frames], self.features[frames])
 
 
 @dataclass(frozen=True)
@@ -147,17 +146,17 @@ class SubjectReader(nn.Module):
             for frame, mask, window in zip(frames, masks, around, strict=True)
         ]
         features = [self.classifier.features(part) for part in torch.cat(crops).split(64)]
-        edges = torch.cat([masks[:, [0, -1]].flatten(1), masks[..., [0, -1]].flatten(1)], 1)
-        return Sight(around, area(masks), edges.amax(1) < 0.5, torch.cat(features))
+        return Sight(masks, around, torch.cat(features))
 
     @torch.no_grad()
     def read(self, sight: Sight, size: int, among: Sequence[str] = KINDS) -> Reading:
         """What n frames show, ``size`` pixels wide; the kind is the likeliest of ``among``."""
         kind, colour, heading, middle = self.classifier.name(sight.features)
+        edges = torch.cat([sight.masks[:, [0, -1]].flatten(1), sight.masks[..., [0, -1]].flatten(1)], 1)
         places = (sight.windows[:, :2] + sight.windows[:, 2:] * middle + 1) * size / 2
         return Reading(
-            np.where((sight.share * SIZE**2 >= MIN_PIXELS)[:, None].numpy(), places.numpy(), np.nan),
-            sight.whole.numpy(),
+            np.where(is_subject_in(sight.masks)[:, None].numpy(), places.numpy(), np.nan),
+            (edges.amax(1) < 0.5).numpy(),
             np.array(among)[kind[:, [KINDS.index(name) for name in among]].argmax(1)],
             np.array(COLOURS)[colour.argmax(1)],
             torch.rad2deg(torch.atan2(heading[:, 1], heading[:, 0])).numpy(),
@@ -171,9 +170,9 @@ def pictures(frames: torch.Tensor) -> torch.Tensor:
     )
 
 
-def area(masks: torch.Tensor) -> torch.Tensor:
-    """Shares (n,) of pictures that masks (n, h, w) in 0..1 surely cover."""
-    return ((masks - 0.25) / 0.5).clamp(0, 1).mean((1, 2))
+def is_subject_in(masks: torch.Tensor) -> torch.Tensor:
+    """Whether masks (n, h, w) in 0..1 surely cover enough of their pictures: (n,) bool."""
+    return ((masks - 0.25) / 0.5).clamp(0, 1).mean((1, 2)) * SIZE**2 >= MIN_PIXELS
 
 
 def windows(masks: torch.Tensor) -> torch.Tensor:

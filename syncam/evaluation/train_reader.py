@@ -18,16 +18,14 @@ from tqdm.auto import tqdm
 
 from syncam import toyworld
 from syncam.cameras import Intrinsics
-from syncam.evaluation.agreement import MIN_PIXELS
 from syncam.evaluation.damage import MAX_BLUR, blurred, broken, rippled
 from syncam.evaluation.subject_reader import (
     COLOURS,
     KINDS,
-    SIZE,
     WEIGHTS,
     SubjectReader,
-    area,
     crop,
+    is_subject_in,
     pictures,
     subject_reader,
     windows,
@@ -90,7 +88,7 @@ def train_reader(round: int = 0, num_scenes: int = 4000, find_epochs: int = 4, n
     parts = zip(*(part.split(64) for part in (frames, found, around)), strict=True)
     crops = torch.cat([crop(pictures(frame), mask, window) for frame, mask, window in parts])
     middles = (places - around[:, :2]) / around[:, 2:]
-    seen = (area(found) * SIZE**2 >= MIN_PIXELS)[:, None] & (middles.abs() < 2)
+    seen = is_subject_in(found)[:, None] & (middles.abs() < 2)
 
     def name(batch: torch.Tensor) -> torch.Tensor:
         crops_seen, heading, middle = crops[batch], headings[batch], middles[batch]
