@@ -251,7 +251,7 @@ class Pipeline:
             if saved is None or saved.shape != shape:
                 known[view] = self.backbone.encode(pictures)
             else:
-                known[view] = torch.from_numpy(saved)[None].float()
+                known[view] = torch.from_numpy(saved)[None].float().to(self.device)  # where others are encoded
         return known
 
     def _recipe(self, shot: ResolvedShot, seconds: dict[str, float]) -> dict[str, Any]:
